@@ -1,0 +1,182 @@
+/* ern.h: run an ERNIE 4.5 model (or a Llama one, or a BERT encoder) from C.
+ *
+ *     ern_err e = {0};
+ *     ern_engine *eng = ern_engine_open("ERNIE-4.5-0.3B-PT", NULL, &e);
+ *     ern_session *s = eng ? ern_session_open(eng, NULL, &e) : NULL;
+ *     ern_tokens prompt = {0};
+ *     if (!s || !ern_chat_tokens(eng, "[{\"role\":\"user\",\"content\":\"Hello!\"}]", true, &prompt, &e) ||
+ *         !ern_session_sync(s, prompt.id, prompt.n, NULL, NULL, &e) ||
+ *         !ern_session_generate(s, NULL, print_piece, NULL, NULL, &e)) fprintf(stderr, "%s\n", e.text);
+ *     ern_session_close(s);
+ *     ern_engine_close(eng);
+ *
+ * An engine is an opened model: immutable after open and shared by all threads. A session is one
+ * mutable timeline of tokens with its keys and values; one thread owns it. Every function that can
+ * fail returns false (or NULL), fills the last argument (NULL is allowed) and leaves its outputs
+ * untouched. Pointer arguments are borrowed for the call; a returned T* is the caller's to close;
+ * a returned const T* is borrowed and lives as long as the object it came from.
+ */
+#ifndef ERN_H
+#define ERN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ERN_VERSION "0.1.0"
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+/* code, HTTP status, exit status of the program, meaning */
+#define ERN_ERR_MAP(X)                                                      \
+    X(OK,       200, 0, "no error")                                         \
+    X(NOMEM,    507, 4, "out of memory")                                    \
+    X(IO,       500, 3, "read or write failed")                             \
+    X(FORMAT,   422, 3, "file or input malformed")                          \
+    X(LIMIT,    413, 2, "a stated limit was passed")                        \
+    X(ARG,      400, 2, "an argument is wrong")                             \
+    X(TEMPLATE, 400, 2, "a chat template failed")                           \
+    X(NOTFOUND, 404, 3, "the named thing does not exist")                   \
+    X(MISSING,  501, 5, "this build or machine lacks something")            \
+    X(STOPPED,  499, 130, "the caller asked to stop")
+
+enum ern_code {
+#define X(name, http, status, text) ERN_##name,
+    ERN_ERR_MAP(X)
+#undef X
+};
+
+/* text names the thing, what was found and what was wanted. line and column count from 1; 0: unknown. */
+typedef struct {
+    enum ern_code code;
+    int line, column;
+    char text[1024];
+} ern_err;
+
+/* ---- engine ---------------------------------------------------------------------------------- */
+
+typedef struct ern_engine ern_engine;
+
+typedef struct {
+    size_t n_threads;           /* 0: every core this process may use */
+    const char *cpu;            /* "auto", "scalar", "avx2", "avx512", "neon": the best instructions allowed */
+    bool is_exact;              /* f32 activations everywhere; otherwise 8 bits against quantised weights */
+    size_t max_batch;           /* rows of one forward pass, 1 to 4096 */
+    const char *chat_template;  /* Jinja text that replaces the model's own; NULL: the model's */
+} ern_engine_options;
+
+void ern_engine_defaults(ern_engine_options *o);
+
+/* path: a folder (config.json, safetensors, tokenizer files) or a GGUF file. options may be NULL. */
+ern_engine *ern_engine_open(const char *path, const ern_engine_options *options, ern_err *e);
+void ern_engine_close(ern_engine *eng);
+
+size_t ern_engine_n_vocab(const ern_engine *eng);
+size_t ern_engine_max_context(const ern_engine *eng);
+
+/* ---- tokens ---------------------------------------------------------------------------------- */
+
+typedef struct { int32_t *id; size_t n, cap; } ern_tokens;
+void ern_tokens_free(ern_tokens *t);
+
+/* Append the ids of text[0..n_bytes). parse_special: "<|im_end|>" and the like become their token. */
+bool ern_tokenize(const ern_engine *eng, const char *text, size_t n_bytes, bool parse_special, ern_tokens *out, ern_err *e);
+
+/* The text of ids, NUL-terminated; bytes that are no UTF-8 become U+FFFD. Caller frees. */
+char *ern_detokenize(const ern_engine *eng, const int32_t *ids, size_t n, bool with_special, ern_err *e);
+
+/* The prompt of a conversation: messages_json is [{"role": ..., "content": ...}, ...]. Text in contents never becomes a
+ * special token, whatever it says. */
+bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out, ern_err *e);
+
+/* ---- session --------------------------------------------------------------------------------- */
+
+typedef struct ern_session ern_session;
+
+typedef struct {
+    size_t n_ctx;               /* tokens of context; 0: what the model allows, at most 4096 */
+    const char *kv_type;        /* "f16", "bf16" or "f32" */
+} ern_session_options;
+
+void ern_session_defaults(ern_session_options *o);
+ern_session *ern_session_open(ern_engine *eng, const ern_session_options *options, ern_err *e);
+void ern_session_close(ern_session *s);
+
+size_t ern_session_n_ctx(const ern_session *s);
+size_t ern_session_n_tokens(const ern_session *s);
+const int32_t *ern_session_tokens(const ern_session *s);        /* [n_tokens], until the next change */
+
+/* done of total tokens are computed; false stops (ERN_STOPPED). */
+typedef bool (*ern_progress_fn)(void *ctx, size_t done, size_t total);
+
+/* Make the timeline equal to ids[0..n): what it shares from the start is kept, the rest computed. n >= 1. */
+bool ern_session_sync(ern_session *s, const int32_t *ids, size_t n, ern_progress_fn progress, void *ctx, ern_err *e);
+bool ern_session_append(ern_session *s, const int32_t *ids, size_t n, ern_progress_fn progress, void *ctx, ern_err *e);
+bool ern_session_truncate(ern_session *s, size_t n_tokens, ern_err *e);
+
+/* Logits [n_vocab] after the last token; NULL before the first. Until the next change. */
+const float *ern_session_logits(const ern_session *s);
+
+/* dst becomes a copy of src's timeline: several answers to one prompt pay for it once. Same engine. */
+bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e);
+
+/* The timeline with its keys and values in a file (FORMATS.md); load checks that the model is the same. */
+bool ern_session_save(const ern_session *s, const char *path, ern_err *e);
+bool ern_session_load(ern_session *s, const char *path, ern_err *e);
+
+/* ---- generation ------------------------------------------------------------------------------ */
+
+typedef struct { int32_t id; float bias; } ern_logit_bias;
+
+/* Order: penalties and bias, temperature, top_k, top_p, min_p, draw. */
+typedef struct {
+    float temperature;          /* 0: greedy */
+    size_t top_k;               /* 0: off */
+    float top_p, min_p;         /* 1 and 0: off */
+    float repetition_penalty;   /* 1: off; over the whole timeline */
+    float frequency_penalty, presence_penalty;      /* 0: off; over the answer so far */
+    const ern_logit_bias *bias;
+    size_t n_bias;
+    uint64_t seed;              /* the same seed gives the same text */
+    size_t max_tokens;          /* 0: until the context is full */
+    const char *const *stop;    /* texts that end the answer and are not part of it */
+    size_t n_stop;
+    const int32_t *stop_ids;    /* beside the model's own end tokens */
+    size_t n_stop_ids;
+    bool ignores_end;           /* go on past the model's end tokens */
+    size_t n_logprobs;          /* top alternatives reported per token, at most 20 */
+} ern_sampling;
+
+void ern_sampling_defaults(const ern_engine *eng, ern_sampling *o);     /* the model's generation_config where it has one */
+
+#define ERN_MAX_LOGPROBS 20
+typedef struct {
+    int32_t id;
+    const char *text;           /* whole characters that became final with this token; may be "" */
+    size_t n_bytes;
+    float logprob;              /* natural log, of the unmodified distribution; 0 when n_logprobs is 0 */
+    size_t n_top;
+    struct { int32_t id; float logprob; } top[ERN_MAX_LOGPROBS];
+} ern_token_event;
+
+typedef bool (*ern_token_fn)(void *ctx, const ern_token_event *ev);     /* false stops the answer */
+
+enum ern_finish { ERN_FINISH_END, ERN_FINISH_STOP, ERN_FINISH_LENGTH, ERN_FINISH_CALLER };
+
+typedef struct {
+    enum ern_finish finish;
+    size_t n_tokens;            /* produced, the end token included */
+    int32_t end_id;             /* the id that ended it, or -1 */
+} ern_result;
+
+/* Write an answer after what the session holds; every id is appended to it (the end token is not). */
+bool ern_session_generate(ern_session *s, const ern_sampling *o, ern_token_fn on_token, void *ctx, ern_result *out, ern_err *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

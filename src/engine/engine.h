@@ -1,0 +1,45 @@
+/* What lies behind ern_engine, for the programs of this repository; others use ern.h. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <pthread.h>
+
+#include "ern.h"
+#include "model/forward.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+struct ern_engine {
+    ern_model *model;
+    ern_tokenizer *tokenizer;       /* NULL when the folder has none: ids only */
+    ern_template *chat;             /* NULL when neither the model nor its family has one */
+    char *chat_source;              /* the template's text */
+    ern_kernels kernels;
+    ern_pool *pool;
+    ern_work *work;                 /* scratch of one forward pass, guarded by lock */
+    size_t max_batch;
+    bool is_exact;
+    pthread_mutex_t lock;           /* one forward at a time: it uses every thread of the pool */
+    int32_t *end_ids;               /* tokens that end an answer */
+    size_t n_end_ids;
+};
+
+struct ern_session {
+    ern_engine *eng;
+    ern_kv kv;
+    int32_t *ids;                   /* [n_ctx] */
+    size_t n, n_ctx;
+    float *logits;                  /* [V] after the last token; valid when has_logits */
+    bool has_logits;
+};
+
+/* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. */
+ern_tokenizer *engine_tokenizer(const ern_source *s, ern_err *e);
+
+/* Special tokens' texts as the templates want them: bos_token, eos_token, ... added to vars. */
+bool engine_template_vars(const ern_engine *eng, json_t *vars, ern_err *e);
+
+/* Run rows through the model under the engine's lock. */
+bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *logits, trace_fn trace, void *ctx, ern_err *e);
+
+#endif

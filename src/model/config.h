@@ -1,0 +1,35 @@
+/* What a model is: the numbers of config.json (old and new spellings) or of GGUF metadata, checked once. */
+#ifndef MODEL_CONFIG_H
+#define MODEL_CONFIG_H
+
+#include "formats/source.h"
+
+enum model_arch { ARCH_ERNIE, ARCH_ERNIE_MOE, ARCH_LLAMA, ARCH_BERT };
+
+typedef struct {
+    enum model_arch arch;
+    size_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, n_vocab, max_positions;
+    float norm_eps;
+    bool is_tied;               /* the output projection is the embedding */
+    bool rope_adjacent;         /* pairs (2i, 2i+1); otherwise (i, i + head_dim/2) */
+    double rope_theta;
+    double rope_factor;         /* llama3 scaling; 0: none */
+    double rope_low, rope_high, rope_original;
+    size_t n_experts, n_used, expert_ffn, n_shared, moe_start, moe_end, moe_interval;   /* moe_end inclusive */
+    float moe_norm_min;         /* least sum of the chosen probabilities */
+    int32_t bos, eos, pad;      /* -1: none */
+    size_t n_types;             /* BERT: token types */
+    bool pools_cls;             /* BERT: the embedding is the first token, not the mean */
+} ern_config;
+
+bool config_read(ern_config *out, const ern_source *s, ern_err *e);
+
+/* From a parsed config.json alone (plan, presets). name goes into messages. */
+bool config_from_json(ern_config *out, const json_t *json, const char *name, ern_err *e);
+
+bool config_is_moe_layer(const ern_config *c, size_t layer);
+const char *config_arch_name(const ern_config *c);
+size_t config_kv_bytes_per_token(const ern_config *c, size_t bytes_per_value);
+size_t config_n_params(const ern_config *c);
+
+#endif

@@ -1,0 +1,214 @@
+/* The loop over layers, as MODEL.md writes it. Letters: T rows, D hidden, F ffn, V vocabulary. */
+#include "model/forward.h"
+
+#include "base/buf.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "model/forward_int.h"
+
+bool kv_init(ern_kv *out, const ern_config *c, size_t max_tokens, enum ern_dtype dtype, ern_err *e) {
+    const size_t size = dtype_info(dtype)->block_bytes, width = c->n_kv_heads * c->head_dim;
+    if (max_tokens == 0 || max_tokens > SIZE_MAX / 4 / size / width / c->n_layers)
+        return ern_fail(e, ERN_LIMIT, "context of %zu tokens is out of range", max_tokens);
+    const size_t half = c->n_layers * max_tokens * width * size;
+    /* Pages are committed when they are written, so a long context costs nothing until it is used. */
+    void *p = mmap(NULL, 2 * half, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of keys and values of %zu tokens", 2 * half, max_tokens);
+    *out = (ern_kv){ .dtype = dtype, .max_tokens = max_tokens, .width = width, .size_bytes = 2 * half,
+                     .k = p, .v = (char *)p + half };
+    return true;
+}
+
+void kv_deinit(ern_kv *kv) {
+    if (kv->k) munmap(kv->k, kv->size_bytes);
+    *kv = (ern_kv){ 0 };
+}
+
+void *kv_at(const ern_kv *kv, void *base, size_t layer, size_t pos) {
+    return (char *)base + (layer * kv->max_tokens + pos) * kv->width * dtype_info(kv->dtype)->block_bytes;
+}
+
+/* Two passes over one list: the first adds up sizes, the second hands out pointers. */
+static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
+    const size_t T = w->max_rows, D = c->hidden, Q = c->n_heads * c->head_dim, K = c->n_kv_heads * c->head_dim;
+    const size_t shared = c->n_shared * c->expert_ffn;
+    size_t F = c->ffn > shared ? c->ffn : shared;
+    if (c->expert_ffn > F) F = c->expert_ffn;
+    size_t widest = F > Q ? F : Q;
+    if (D > widest) widest = D;
+    size_t used = 0;
+#define TAKE(field, bytes) do { w->field = base ? (void *)(base + used) : NULL; used += ((bytes) + 63) / 64 * 64; } while (0)
+    TAKE(x, T * D * sizeof(float));
+    TAKE(h, T * D * sizeof(float));
+    TAKE(y, T * D * sizeof(float));
+    TAKE(q, T * Q * sizeof(float));
+    TAKE(kk, T * K * sizeof(float));
+    TAKE(vv, T * K * sizeof(float));
+    TAKE(att, T * Q * sizeof(float));
+    TAKE(gate, T * F * sizeof(float));
+    TAKE(up, T * F * sizeof(float));
+    TAKE(angles, T * c->head_dim * sizeof(float));
+    TAKE(scores, pool_n(w->pool) * (w->max_tokens + 16) * sizeof(float));
+    TAKE(q8, matmul_scratch_bytes(T, widest));
+    TAKE(picked, T * D * sizeof(float));
+    if (c->n_experts) {
+        TAKE(probs, T * c->n_experts * sizeof(float));
+        TAKE(weights, T * c->n_used * sizeof(float));
+        TAKE(experts, T * c->n_used * sizeof(int32_t));
+        TAKE(gather, T * c->n_used * sizeof(size_t));
+        TAKE(xe, T * D * sizeof(float));
+        TAKE(ye, T * D * sizeof(float));
+    }
+#undef TAKE
+    return used;
+}
+
+ern_work *work_open(const ern_model *m, const ern_kernels *k, ern_pool *pool, size_t max_rows, size_t max_tokens,
+                    bool exact, ern_err *e) {
+    ern_work *w = mem_zalloc(1, sizeof *w, "scratch", e);
+    if (!w) return NULL;
+    *w = (ern_work){ .k = k, .pool = pool, .exact = exact, .max_rows = max_rows, .max_tokens = max_tokens };
+    const size_t size = lay_out(w, &m->c, NULL);
+    if (posix_memalign(&w->memory, 64, size) != 0) {
+        w->memory = NULL;
+        ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of scratch (%zu rows, %zu tokens)", size, max_rows, max_tokens);
+        work_close(w);
+        return NULL;
+    }
+    lay_out(w, &m->c, w->memory);
+    return w;
+}
+
+void work_close(ern_work *w) {
+    if (!w) return;
+    free(w->memory);
+    free(w);
+}
+
+size_t work_max_rows(const ern_work *w) { return w->max_rows; }
+size_t work_max_tokens(const ern_work *w) { return w->max_tokens; }
+
+bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e) {
+    char name[64];
+    if (!t->fn) return true;
+    snprintf(name, sizeof name, "layer.%zu.%s", t->layer, what);
+    return t->fn(t->ctx, name, data, is_int, n_rows, n_cols, e);
+}
+
+void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l) {
+    matmul(w->k, w->pool, y, x, T, &l->w, w->exact, w->q8);
+    if (!l->bias) return;
+    const size_t R = l->w.dims[0];
+    for (size_t t = 0; t < T; t++)
+        for (size_t r = 0; r < R; r++) y[t * R + r] += l->bias[r];
+}
+
+struct elementwise { const ern_work *w; float *y; const float *a, *b; float eps; size_t T, n; };
+
+static void norm_part(void *ctx, size_t thread, size_t n_threads) {
+    const struct elementwise *j = ctx;
+    size_t from, to;
+    pool_part(j->T, 1, thread, n_threads, &from, &to);
+    for (size_t t = from; t < to; t++) j->w->k->rmsnorm(j->y + t * j->n, j->a + t * j->n, j->b, j->eps, j->n);
+}
+
+/* y[T,D] = x / sqrt(mean(x^2) + eps) * weight */
+static void norm_rows(const ern_work *w, float *y, const float *x, const float *weight, float eps, size_t T, size_t D) {
+    struct elementwise j = { .w = w, .y = y, .a = x, .b = weight, .eps = eps, .T = T, .n = D };
+    if (T == 1) norm_part(&j, 0, 1);
+    else pool_run(w->pool, norm_part, &j);
+}
+
+static void silu_part(void *ctx, size_t thread, size_t n_threads) {
+    const struct elementwise *j = ctx;
+    size_t from, to;
+    pool_part(j->T, 1, thread, n_threads, &from, &to);
+    for (size_t t = from; t < to; t++) j->w->k->silu_mul(j->y + t * j->n, j->a + t * j->n, j->b + t * j->n, j->n);
+}
+
+void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp) {
+    const size_t F = mlp->gate.w.dims[0];
+    linear(w, w->gate, x, T, &mlp->gate);
+    linear(w, w->up, x, T, &mlp->up);
+    struct elementwise j = { .w = w, .y = w->gate, .a = w->gate, .b = w->up, .T = T, .n = F };
+    if (T == 1) silu_part(&j, 0, 1);
+    else pool_run(w->pool, silu_part, &j);
+    linear(w, y, w->gate, T, &mlp->down);
+}
+
+static void add_rows(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+static bool check_rows(const ern_model *m, const ern_work *w, const model_row *rows, size_t T, ern_err *e) {
+    if (T == 0 || T > w->max_rows) return ern_fail(e, ERN_LIMIT, "forward: %zu rows, 1 to %zu wanted", T, w->max_rows);
+    for (size_t t = 0; t < T; t++) {
+        if (rows[t].id < 0 || (size_t)rows[t].id >= m->c.n_vocab)
+            return ern_fail(e, ERN_ARG, "token id %d: 0 to %zu wanted", (int)rows[t].id, m->c.n_vocab - 1);
+        if (rows[t].pos >= rows[t].kv->max_tokens || rows[t].pos >= w->max_tokens)
+            return ern_fail(e, ERN_LIMIT, "position %zu is past the context of %zu tokens", rows[t].pos, rows[t].kv->max_tokens);
+    }
+    return true;
+}
+
+static void embed(const ern_model *m, ern_work *w, const model_row *rows, size_t T) {
+    const size_t D = m->c.hidden, row_bytes = view_row_bytes(&m->embed);
+    for (size_t t = 0; t < T; t++)
+        dtype_info(m->embed.dtype)->to_f32(w->x + t * D, (const char *)m->embed.data + (size_t)rows[t].id * row_bytes, D);
+}
+
+/* cos and sin of each pair's angle, once for all layers. The product is f32: the reference's is. */
+static void rope_angles(const ern_model *m, ern_work *w, const model_row *rows, size_t T) {
+    const size_t half = m->c.head_dim / 2;
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < half; i++) {
+            const float angle = (float)rows[t].pos * m->inv_freq[i];
+            w->angles[t * 2 * half + i] = cosf(angle);
+            w->angles[t * 2 * half + half + i] = sinf(angle);
+        }
+}
+
+static void project(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits) {
+    const size_t D = m->c.hidden;
+    size_t n = 0;
+    for (size_t t = 0; t < T; t++)
+        if (rows[t].wants_logits) memcpy(w->picked + n++ * D, w->h + t * D, D * sizeof(float));
+    const model_linear output = { .w = m->output, .bias = m->output_bias };
+    if (n) linear(w, logits, w->picked, n, &output);
+}
+
+bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits, trace_fn trace,
+                   void *trace_ctx, ern_err *e) {
+    const ern_config *c = &m->c;
+    const size_t D = c->hidden;
+    if (!check_rows(m, w, rows, T, e)) return false;
+    embed(m, w, rows, T);
+    rope_angles(m, w, rows, T);
+    if (trace && !trace(trace_ctx, "embed", w->x, false, T, D, e)) return false;
+    for (size_t i = 0; i < c->n_layers; i++) {
+        const model_layer *l = &m->layers[i];
+        const model_trace layer_trace = { trace, trace_ctx, i };
+        norm_rows(w, w->h, w->x, l->attn_norm, c->norm_eps, T, D);
+        attention(m, w, l, i, rows, T);
+        if (!trace_layer(&layer_trace, "attn", w->y, false, T, D, e)) return false;
+        add_rows(w->x, w->y, T * D);
+        norm_rows(w, w->h, w->x, l->ffn_norm, c->norm_eps, T, D);
+        if (l->is_moe) {
+            if (!moe(m, w, l, T, &layer_trace, e)) return false;
+        } else swiglu(w, w->y, w->h, T, &l->mlp);
+        if (!trace_layer(&layer_trace, "ffn", w->y, false, T, D, e)) return false;
+        add_rows(w->x, w->y, T * D);
+        if (!trace_layer(&layer_trace, "out", w->x, false, T, D, e)) return false;
+    }
+    norm_rows(w, w->h, w->x, m->norm, c->norm_eps, T, D);
+    if (trace && !trace(trace_ctx, "norm", w->h, false, T, D, e)) return false;
+    project(m, w, rows, T, logits);
+    if (trace && logits && !trace(trace_ctx, "logits", logits, false, T, c->n_vocab, e)) return false;
+    return true;
+}

@@ -1,0 +1,43 @@
+/* The forward pass: token ids -> logits. One call takes rows of any number of sequences (a prompt's chunk, one step of many
+ * sessions, both); the result of a row does not depend on what else is in the call. */
+#ifndef MODEL_FORWARD_H
+#define MODEL_FORWARD_H
+
+#include "kernels/kernels.h"
+#include "model/weights.h"
+
+/* Keys and values of one sequence; memory is committed as it is written. */
+typedef struct {
+    enum ern_dtype dtype;       /* DTYPE_F16, DTYPE_BF16 or DTYPE_F32 */
+    size_t max_tokens, width;   /* width = n_kv_heads * head_dim */
+    size_t size_bytes;
+    void *k, *v;                /* [n_layers, max_tokens, width] */
+} ern_kv;
+
+bool kv_init(ern_kv *kv, const ern_config *c, size_t max_tokens, enum ern_dtype dtype, ern_err *e);
+void kv_deinit(ern_kv *kv);
+void *kv_at(const ern_kv *kv, void *base, size_t layer, size_t pos);
+
+typedef struct {
+    int32_t id;
+    size_t pos;                 /* its keys and values go to kv at pos; it sees 0..pos */
+    ern_kv *kv;
+    bool wants_logits;
+} model_row;
+
+/* Scratch for up to max_rows rows and max_tokens positions; one forward at a time. */
+typedef struct ern_work ern_work;
+ern_work *work_open(const ern_model *m, const ern_kernels *k, ern_pool *pool, size_t max_rows, size_t max_tokens,
+                    bool exact, ern_err *e);
+void work_close(ern_work *w);
+size_t work_max_rows(const ern_work *w);
+size_t work_max_tokens(const ern_work *w);
+
+/* Sees every intermediate array; data is float, or int32_t where is_int. names as in MODEL.md ("layer.3.attn"). */
+typedef bool (*trace_fn)(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e);
+
+/* logits [number of rows with wants_logits, V]. Ids and positions are checked. */
+bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits, trace_fn trace,
+                   void *trace_ctx, ern_err *e);
+
+#endif

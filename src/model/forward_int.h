@@ -1,0 +1,37 @@
+/* What forward.c, attention.c and moe.c share: the scratch of one forward pass. */
+#ifndef MODEL_FORWARD_INT_H
+#define MODEL_FORWARD_INT_H
+
+#include "model/forward.h"
+
+struct ern_work {
+    const ern_kernels *k;
+    ern_pool *pool;
+    bool exact;
+    size_t max_rows, max_tokens;
+    float *x, *h, *y;           /* [T, D] residual, normed input, block output */
+    float *q;                   /* [T, H d] */
+    float *kk, *vv;             /* [T, K d] */
+    float *att;                 /* [T, H d] */
+    float *gate, *up;           /* [T, max(F, shared F)] */
+    float *angles;              /* [T, d] cos then sin of each pair */
+    float *scores;              /* [threads, max_tokens] */
+    void *q8;                   /* 8-bit activations of the widest input */
+    float *probs;               /* [T, E] */
+    float *weights;             /* [T, n_used] */
+    int32_t *experts;           /* [T, n_used] */
+    size_t *gather;             /* [T * n_used] row index of each (token, slot) of one expert */
+    float *xe, *ye;             /* [T, D] gathered inputs and outputs of one expert */
+    float *picked;              /* [T, D] rows that want logits */
+    void *memory;               /* the one block all of these lie in */
+};
+
+typedef struct { trace_fn fn; void *ctx; size_t layer; } model_trace;
+bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e);
+
+void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l);
+void attention(const ern_model *m, ern_work *w, const model_layer *l, size_t layer, const model_row *rows, size_t T);
+void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp);
+bool moe(const ern_model *m, ern_work *w, const model_layer *l, size_t T, const model_trace *t, ern_err *e);
+
+#endif

@@ -1,0 +1,43 @@
+/* A model bound once: every tensor a struct field, every shape checked. After this no code compares names.
+ * Letters: D hidden, H query heads, K key heads, d head width, F ffn width, E experts, V vocabulary. */
+#ifndef MODEL_WEIGHTS_H
+#define MODEL_WEIGHTS_H
+
+#include "model/config.h"
+
+typedef struct {
+    ern_view w;         /* [out, in], a view into the map */
+    float *bias;        /* [out] or NULL; owned */
+} model_linear;
+
+typedef struct { model_linear gate, up, down; } model_mlp;      /* [F, D], [F, D], [D, F] */
+
+typedef struct {
+    float *attn_norm, *ffn_norm;        /* [D]; owned */
+    model_linear q, k, v, o;            /* [H d, D], [K d, D], [K d, D], [D, H d] */
+    model_mlp mlp;                      /* dense layers; shared experts of a MoE layer when n_shared > 0 */
+    bool is_moe;
+    float *router;                      /* [E, D] f32; owned: the reference routes in f32 */
+    float *router_bias;                 /* [E] or NULL: only for choosing */
+    model_mlp *experts;                 /* [E]; owned array of views */
+} model_layer;
+
+typedef struct {
+    ern_config c;
+    ern_source *source;                 /* owned: the views point into it */
+    ern_view embed, output;             /* [V, D] */
+    float *output_bias;                 /* [V] or NULL; owned */
+    float *norm;                        /* [D]; owned */
+    model_layer *layers;                /* [n_layers] */
+    float *inv_freq;                    /* [d/2] radians a position; owned */
+} ern_model;
+
+/* Takes the source, also on failure. */
+ern_model *model_bind(ern_source *source, ern_err *e);
+void model_close(ern_model *m);
+
+/* A tensor as owned f32 [n], shape checked against n values. optional: NULL without an error when absent. */
+float *weights_f32(const ern_source *s, const char *name, size_t n, bool optional, bool *ok, ern_err *e);
+bool weights_linear(model_linear *out, const ern_source *s, const char *stem, size_t n_out, size_t n_in, ern_err *e);
+
+#endif
