@@ -62,7 +62,7 @@ void unpack_IQ2_S(float *y, const void *x, size_t count) {
     const uint8_t *b = x;
     for (size_t n = 0; n < count; n += 256, b += 82)
         for (size_t run = 0; run < 32; run++) {
-            const unsigned q = b[2 + run] | (b[66 + run / 4] >> (run % 4 * 2) & 3u) << 8;
+            const unsigned q = b[2 + run] | (unsigned)(b[66 + run / 4] >> (run % 4 * 2) & 3) << 8;
             const float d = read_f16(b) * (0.5f + (float)nibble_at(b + 74, run / 2)) * 0.25f;
             put8(y + n + run * 8, iq2_s_grid[q], d, b[34 + run]);
         }
@@ -84,9 +84,9 @@ void unpack_IQ3_S(float *y, const void *x, size_t count) {
     const uint8_t *b = x;
     for (size_t n = 0; n < count; n += 256, b += 110)
         for (size_t half = 0; half < 64; half++) {
-            const unsigned q = b[2 + half] | (b[66 + half / 8] >> (half % 8) & 1u) << 8;
+            const unsigned q = b[2 + half] | (unsigned)(b[66 + half / 8] >> (half % 8) & 1) << 8;
             const float d = read_f16(b) * (float)(1 + 2 * nibble_at(b + 106, half / 8));
-            put4(y + n + half * 4, iq3_s_grid[q], NULL, d, b[74 + half / 2] >> (half % 2 * 4));
+            put4(y + n + half * 4, iq3_s_grid[q], NULL, d, (unsigned)(b[74 + half / 2] >> (half % 2 * 4)));
         }
 }
 
