@@ -12,17 +12,17 @@
 
 #define HEADER_MAX_BYTES ((size_t)1 << 31)
 
+typedef struct { char **at; size_t n, cap; } name_list;      /* owned */
+
 struct ern_gguf_writer {
     char *path;
     ern_buf keys, infos;        /* the two tables as they go into the file */
-    char **names;               /* [n_names] of keys and tensors, owned; for duplicates */
-    size_t n_names, names_cap;
-    uint64_t n_keys, n_tensors;
+    name_list key_names, tensor_names;          /* for duplicates */
     uint64_t data_size;         /* of the tensors declared, padded */
-    size_t *sizes;              /* [n_tensors] */
+    size_t *sizes;              /* [tensor_names.n] */
     size_t sizes_cap;
     ern_outfile *file;          /* NULL until the first data */
-    uint64_t at;                /* tensor that gets the next bytes */
+    size_t at;                  /* tensor that gets the next bytes */
     size_t given;               /* of its bytes */
 };
 
@@ -48,16 +48,16 @@ static bool put_str(ern_buf *b, const char *s, ern_err *e) {
     return put(b, n, 8, e) && buf_add(b, s, n, e);
 }
 
-static bool remember(ern_gguf_writer *w, const char *name, ern_err *e) {
-    if (w->n_names == w->names_cap) {
-        const size_t cap = w->names_cap ? 2 * w->names_cap : 64;
-        char **grown = mem_grow(w->names, cap, sizeof *grown, "names", e);
+static bool remember(name_list *l, const char *name, ern_err *e) {
+    if (l->n == l->cap) {
+        const size_t cap = l->cap ? 2 * l->cap : 64;
+        char **grown = mem_grow(l->at, cap, sizeof *grown, "names", e);
         if (!grown) return false;
-        w->names = grown;
-        w->names_cap = cap;
+        l->at = grown;
+        l->cap = cap;
     }
-    if (!(w->names[w->n_names] = mem_strndup(name, strlen(name), e))) return false;
-    w->n_names++;
+    if (!(l->at[l->n] = mem_strndup(name, strlen(name), e))) return false;
+    l->n++;
     return true;
 }
 
@@ -65,11 +65,9 @@ static bool begin_key(ern_gguf_writer *w, const char *key, uint32_t type, ern_er
     if (w->file) return ern_fail(e, ERN_ARG, "%s: key %s is set after the first data", w->path, key);
     if (!*key || strlen(key) > GGUF_MAX_KEY)
         return ern_fail(e, ERN_ARG, "%s: a key of %zu bytes, 1 to %d wanted", w->path, strlen(key), GGUF_MAX_KEY);
-    for (size_t i = 0; i < w->n_names; i++)
-        if (strcmp(w->names[i], key) == 0) return ern_fail(e, ERN_ARG, "%s: key %s is set twice", w->path, key);
-    if (!remember(w, key, e) || !put_str(&w->keys, key, e) || !put(&w->keys, type, 4, e)) return false;
-    w->n_keys++;
-    return true;
+    for (size_t i = 0; i < w->key_names.n; i++)
+        if (strcmp(w->key_names.at[i], key) == 0) return ern_fail(e, ERN_ARG, "%s: key %s is set twice", w->path, key);
+    return remember(&w->key_names, key, e) && put_str(&w->keys, key, e) && put(&w->keys, type, 4, e);
 }
 
 static bool put_key(ern_gguf_writer *w, const char *key, uint32_t type, uint64_t v, unsigned n_bytes, ern_err *e) {
@@ -148,18 +146,19 @@ bool gguf_writer_declare(ern_gguf_writer *w, const ern_view *v, ern_err *e) {
         return ern_fail(e, ERN_ARG, "%s: tensor %s: a name of %zu bytes, 1 to %d wanted", w->path, v->name, strlen(v->name),
                         GGUF_MAX_WRITTEN_NAME);
     if (!shape_bytes(&size, v->dtype, v->n_dims, v->dims, w->path, v->name, e)) return false;
-    if (w->n_tensors == w->sizes_cap) {
+    if (w->tensor_names.n == w->sizes_cap) {
         const size_t cap = w->sizes_cap ? 2 * w->sizes_cap : 64;
         size_t *grown = mem_grow(w->sizes, cap, sizeof *grown, "tensor table", e);
         if (!grown) return false;
         w->sizes = grown;
         w->sizes_cap = cap;
     }
-    if (!remember(w, v->name, e) || !put_str(&w->infos, v->name, e) || !put(&w->infos, v->n_dims, 4, e)) return false;
+    if (!put_str(&w->infos, v->name, e) || !put(&w->infos, v->n_dims, 4, e)) return false;
     for (unsigned i = v->n_dims; i > 0; i--)            /* the file has the row first */
         if (!put(&w->infos, v->dims[i - 1], 8, e)) return false;
     if (!put(&w->infos, (uint32_t)info->gguf_type, 4, e) || !put(&w->infos, w->data_size, 8, e)) return false;
-    w->sizes[w->n_tensors++] = size;
+    w->sizes[w->tensor_names.n] = size;
+    if (!remember(&w->tensor_names, v->name, e)) return false;
     w->data_size += gguf_padded(size);
     return true;
 }
@@ -167,7 +166,7 @@ bool gguf_writer_declare(ern_gguf_writer *w, const ern_view *v, ern_err *e) {
 static bool check_names(const ern_gguf_writer *w, ern_err *e) {
     ern_names names = { 0 };
     bool ok = true;
-    for (size_t i = 0; ok && i < w->n_names; i++) ok = names_add(&names, w->names[i], i, e);
+    for (size_t i = 0; ok && i < w->tensor_names.n; i++) ok = names_add(&names, w->tensor_names.at[i], i, e);
     const char *twice = ok ? names_sort(&names) : NULL;
     if (twice) ok = ern_fail(e, ERN_ARG, "%s: tensor %s is declared twice", w->path, twice);
     names_deinit(&names);
@@ -179,8 +178,8 @@ static bool begin(ern_gguf_writer *w, ern_err *e) {
     bool ok = false;
     if (!check_names(w, e)) return false;
     if (!(w->file = outfile_open(w->path, e))) return false;
-    if (!put(&head, GGUF_MAGIC, 4, e) || !put(&head, GGUF_VERSION, 4, e) || !put(&head, w->n_tensors, 8, e) ||
-        !put(&head, w->n_keys, 8, e)) goto out;
+    if (!put(&head, GGUF_MAGIC, 4, e) || !put(&head, GGUF_VERSION, 4, e) || !put(&head, w->tensor_names.n, 8, e) ||
+        !put(&head, w->key_names.n, 8, e)) goto out;
     if (!outfile_write(w->file, head.data, head.len, e) || !outfile_write(w->file, w->keys.data, w->keys.len, e) ||
         !outfile_write(w->file, w->infos.data, w->infos.len, e)) goto out;
     const uint64_t pos = outfile_pos(w->file);
@@ -192,7 +191,7 @@ out:
 
 /* Past the tensors that are complete, padding each. */
 static bool next_tensor(ern_gguf_writer *w, ern_err *e) {
-    while (w->at < w->n_tensors && w->given == w->sizes[w->at]) {
+    while (w->at < w->tensor_names.n && w->given == w->sizes[w->at]) {
         if (!outfile_zeros(w->file, (size_t)(gguf_padded(w->given) - w->given), e)) return false;
         w->at++;
         w->given = 0;
@@ -205,7 +204,7 @@ bool gguf_writer_data(ern_gguf_writer *w, const void *bytes, size_t n, ern_err *
     if (!w->file && !begin(w, e)) return false;
     while (n) {
         if (!next_tensor(w, e)) return false;
-        if (w->at == w->n_tensors) return ern_fail(e, ERN_ARG, "%s: %zu bytes more than the tensors hold", w->path, n);
+        if (w->at == w->tensor_names.n) return ern_fail(e, ERN_ARG, "%s: %zu bytes more than the tensors hold", w->path, n);
         const size_t left = w->sizes[w->at] - w->given, part = n < left ? n : left;
         if (!outfile_write(w->file, p, part, e)) return false;
         p += part;
@@ -217,10 +216,15 @@ bool gguf_writer_data(ern_gguf_writer *w, const void *bytes, size_t n, ern_err *
 
 bool gguf_writer_finish(ern_gguf_writer *w, ern_err *e) {
     if ((!w->file && !begin(w, e)) || !next_tensor(w, e)) return false;
-    if (w->at < w->n_tensors)
-        return ern_fail(e, ERN_ARG, "%s: tensor %llu of %llu: %zu bytes given, %zu wanted", w->path,
-                        (unsigned long long)w->at + 1, (unsigned long long)w->n_tensors, w->given, w->sizes[w->at]);
+    if (w->at < w->tensor_names.n)
+        return ern_fail(e, ERN_ARG, "%s: tensor %s: %zu bytes given, %zu wanted", w->path, w->tensor_names.at[w->at],
+                        w->given, w->sizes[w->at]);
     return outfile_commit(w->file, e);
+}
+
+static void forget(name_list *l) {
+    for (size_t i = 0; i < l->n; i++) free(l->at[i]);
+    free(l->at);
 }
 
 void gguf_writer_close(ern_gguf_writer *w) {
@@ -228,8 +232,8 @@ void gguf_writer_close(ern_gguf_writer *w) {
     outfile_close(w->file);
     buf_deinit(&w->keys);
     buf_deinit(&w->infos);
-    for (size_t i = 0; i < w->n_names; i++) free(w->names[i]);
-    free(w->names);
+    forget(&w->key_names);
+    forget(&w->tensor_names);
     free(w->sizes);
     free(w->path);
     free(w);
