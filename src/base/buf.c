@@ -9,7 +9,7 @@
 
 void *mem_grow(void *p, size_t n, size_t size, const char *what, ern_err *e) {
     void *q = NULL;
-    if (size && n > SIZE_MAX / size)
+    if (size && n > PTRDIFF_MAX / size)
         ern_fail(e, ERN_LIMIT, "%s: %zu items of %zu bytes do not fit in memory", what, n, size);
     else if (!(q = realloc(p, n && size ? n * size : 1)))
         ern_fail(e, ERN_NOMEM, "%s: no memory for %zu bytes", what, n * size);
@@ -18,7 +18,7 @@ void *mem_grow(void *p, size_t n, size_t size, const char *what, ern_err *e) {
 
 void *mem_zalloc(size_t n, size_t size, const char *what, ern_err *e) {
     void *q = NULL;
-    if (size && n > SIZE_MAX / size)
+    if (size && n > PTRDIFF_MAX / size)
         ern_fail(e, ERN_LIMIT, "%s: %zu items of %zu bytes do not fit in memory", what, n, size);
     else if (!(q = calloc(n ? n : 1, size ? size : 1)))
         ern_fail(e, ERN_NOMEM, "%s: no memory for %zu bytes", what, n * size);
@@ -26,7 +26,9 @@ void *mem_zalloc(size_t n, size_t size, const char *what, ern_err *e) {
 }
 
 char *mem_strndup(const char *s, size_t n, ern_err *e) {
-    char *p = mem_zalloc(n + 1, 1, "text", e);
+    char *p = NULL;
+    if (n >= PTRDIFF_MAX) ern_fail(e, ERN_LIMIT, "text of %zu bytes does not fit in memory", n);
+    else p = mem_zalloc(n + 1, 1, "text", e);
     if (p && n) memcpy(p, s, n);
     return p;
 }
@@ -37,14 +39,16 @@ void buf_deinit(ern_buf *b) {
 }
 
 bool buf_reserve(ern_buf *b, size_t n_more, ern_err *e) {
-    const size_t max = b->max ? b->max : BUF_MAX_DEFAULT;
+    size_t max = b->max ? b->max : BUF_MAX_DEFAULT;
+    if (max > PTRDIFF_MAX - 1) max = PTRDIFF_MAX - 1;       /* so that len + 1 cannot wrap */
     if (n_more > max || b->len > max - n_more)
         return ern_fail(e, ERN_LIMIT, "buffer: %zu and %zu more bytes pass the limit of %zu", b->len,
                         n_more, max);
     const size_t need = b->len + n_more + 1;
     if (need <= b->cap) return true;
     size_t cap = b->cap ? b->cap : 64;
-    while (cap < need) cap = cap > SIZE_MAX / 2 ? need : cap * 2;
+    while (cap < need) cap *= 2;
+    if (cap > max + 1) cap = max + 1;
     char *data = mem_grow(b->data, cap, 1, "buffer", e);
     if (!data) return false;
     b->data = data;
@@ -70,7 +74,7 @@ bool buf_printf(ern_buf *b, ern_err *e, const char *fmt, ...) {
     va_list again;
     va_copy(again, args);
     const int n = vsnprintf(NULL, 0, fmt, args);
-    bool ok = n >= 0 && buf_reserve(b, (size_t)n, e);
+    bool ok = n >= 0 ? buf_reserve(b, (size_t)n, e) : ern_fail(e, ERN_ARG, "buffer: text \"%s\" cannot be formatted", fmt);
     if (ok) {
         vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
         b->len += (size_t)n;

@@ -4,6 +4,8 @@
  *     if (!buf_str(&b, "User: ", e) || !buf_add(&b, text, n, e)) goto out;
  *     ...
  *   out: buf_deinit(&b);
+ *
+ * What is added may not lie in the buffer itself: growing moves it.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H

@@ -10,11 +10,15 @@ static bool fail_va(ern_err *e, enum ern_code code, int line, int column, const 
     char text[sizeof e->text];      /* the arguments may point into e->text itself */
     int n = vsnprintf(text, sizeof text, fmt, args);
     if (n < 0) text[0] = '\0';
-    if (n >= (int)sizeof text) memcpy(text + sizeof text - 4, "...", 4);
+    if (n >= (int)sizeof text) {
+        size_t cut = sizeof text - 4;       /* at the beginning of a character: messages are UTF-8 */
+        while (cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
+        memcpy(text + cut, "...", 4);
+    }
     e->code = code;
     e->line = line;
     e->column = column;
-    memcpy(e->text, text, sizeof text);
+    memcpy(e->text, text, strlen(text) + 1);
     return false;
 }
 
@@ -38,6 +42,11 @@ bool ern_fail_at(ern_err *e, enum ern_code code, int line, int column, const cha
 static const struct { const char *name; int http, status; } code_facts[] = { ERN_ERR_MAP(X) };
 #undef X
 
-const char *ern_code_name(enum ern_code code) { return code_facts[code].name; }
-int ern_code_http(enum ern_code code) { return code_facts[code].http; }
-int ern_code_exit(enum ern_code code) { return code_facts[code].status; }
+/* A code from elsewhere (a file, another version) must not read past the table: it counts as an I/O failure. */
+static size_t fact_of(enum ern_code code) {
+    return (size_t)code < sizeof code_facts / sizeof code_facts[0] ? (size_t)code : (size_t)ERN_IO;
+}
+
+const char *ern_code_name(enum ern_code code) { return code_facts[fact_of(code)].name; }
+int ern_code_http(enum ern_code code) { return code_facts[fact_of(code)].http; }
+int ern_code_exit(enum ern_code code) { return code_facts[fact_of(code)].status; }

@@ -55,7 +55,7 @@ size_t utf8_tail(const char *s, size_t n) {
         if ((b & 0xC0) == 0x80) continue;
         const size_t want = b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC2 ? 2 : 1;
         int32_t cp;
-        if (want <= back) return 0;
+        if (want <= back || b > 0xF4) return 0;
         return utf8_decode(s + n - back, back, &cp) == back && cp < 0 ? back : 0;
     }
     return 0;
