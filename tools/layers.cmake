@@ -1,5 +1,9 @@
 # One static library a folder of src/, linked only with the folders below it, and one test program a *_test.c.
 
+# A target needs a source of its own, and a folder may be empty on the way.
+set(ERN_EMPTY ${CMAKE_BINARY_DIR}/empty.c)
+file(CONFIGURE OUTPUT ${ERN_EMPTY} CONTENT "typedef int ern_empty;\n")
+
 # ern_test(FILE LIBRARY): the cmocka program of one *_test.c, run from the repository's root.
 function(ern_test file library)
   get_filename_component(stem ${file} NAME_WE)
@@ -31,6 +35,9 @@ function(ern_folder name)
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     list(FILTER files EXCLUDE REGEX "/arm/")
     list(FILTER tests EXCLUDE REGEX "/arm/")
+  endif()
+  if(NOT files)
+    set(files ${ERN_EMPTY})
   endif()
   add_library(ern_${name} STATIC ${files})
   target_include_directories(ern_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
@@ -77,12 +84,15 @@ endfunction()
 function(ern_library)
   get_property(folders GLOBAL PROPERTY ERN_FOLDERS)
   list(REVERSE folders)
-  add_library(ernie SHARED)
+  add_library(ernie SHARED ${ERN_EMPTY})
   set(archives "")
   foreach(folder ${folders})
-    target_link_libraries(ernie PRIVATE "$<LINK_LIBRARY:WHOLE_ARCHIVE,${folder}>")
     list(APPEND archives $<TARGET_FILE:${folder}>)
   endforeach()
+  add_dependencies(ernie ${folders})
+  target_link_libraries(ernie PRIVATE -Wl,--whole-archive ${archives} -Wl,--no-whole-archive
+    PkgConfig::JANSSON PkgConfig::ICU PkgConfig::PCRE2 Threads::Threads m)
+  set_property(TARGET ernie PROPERTY LINK_DEPENDS ${archives})
   set_target_properties(ernie PROPERTIES LINKER_LANGUAGE C VERSION ${PROJECT_VERSION} SOVERSION 0
     LINK_FLAGS "-Wl,--version-script=${CMAKE_SOURCE_DIR}/tools/ern.map")
   add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/libernie.a
