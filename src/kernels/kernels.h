@@ -10,10 +10,12 @@
 
 enum {                              /* CPU flags, each level includes what it needs */
     CPU_AVX2 = 1, CPU_FMA = 2, CPU_F16C = 4, CPU_AVX512 = 8, CPU_VNNI = 16, CPU_BF16 = 32,
-    CPU_AVXVNNI = 64, CPU_NEON = 128, CPU_DOTPROD = 256, CPU_I8MM = 512, CPU_AMX_INT8 = 1024, CPU_AMX_BF16 = 2048
+    CPU_AVXVNNI = 64, CPU_NEON = 128, CPU_DOTPROD = 256, CPU_I8MM = 512, CPU_AMX_INT8 = 1024, CPU_AMX_BF16 = 2048,
+    CPU_FAST_BF16 = 4096, CPU_FP16 = 8192   /* bf16 pairs multiply faster than f32; AVX-512 FP16 */
 };
 unsigned cpu_flags(void);
-/* "scalar", "avx2", "avx512", "neon", "auto" -> mask of flags allowed; false: unknown name. */
+/* "auto", "scalar", "avx2", "avxvnni", "avx512f" (no VNNI, no BF16), "avx512", "amx", "neon", "dotprod", "i8mm" -> mask of
+ * flags allowed; false: unknown name. */
 bool cpu_mask_from_name(unsigned *out, const char *name, ern_err *e);
 
 /* Activations of one token in 8 bits: per 32 values a scale d and the sum of the quants (for types with a minimum). */
@@ -34,6 +36,13 @@ typedef struct {
     void (*rmsnorm)(float *y, const float *x, const float *w, float eps, size_t n);
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);   /* y = gate * sigmoid(gate) * up; may alias */
     void (*softmax)(float *x, size_t n);                            /* in place, f32, max subtracted */
+    void (*add)(float *y, const float *x, size_t n);                /* y += x */
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
+    void (*gelu_erf)(float *y, const float *x, size_t n);           /* y = x/2 (1 + erf(x / sqrt 2)); may alias */
+    /* n_heads heads of d values in place; cs: cos[d/2], then sin[d/2]. adjacent: pairs (2i, 2i+1), otherwise (i, i + d/2). */
+    void (*rope)(float *x, const float *cs, size_t n_heads, size_t d, bool adjacent);
+    void (*to_f16)(uint16_t *y, const float *x, size_t n);          /* round to nearest even; past +-65504: the largest */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n);         /* round to nearest even */
     /* Attention of one query head over n keys: keys and values n rows, stride elements apart, in f16, bf16 or f32.
      * out[D] = softmax(scale * q.K^T) . V ; scratch[n] floats. */
     void (*attend)(float *out, const float *q, const void *k, const void *v, enum ern_dtype kv, size_t stride,
