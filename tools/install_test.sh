@@ -1,0 +1,62 @@
+#!/bin/sh
+# Install into an empty folder, then build examples/hello.c against it through pkg-config, shared and static, and run it.
+set -u
+. tools/lib.sh
+
+passed=0 failed=0 skipped=0
+prefix=$(mktemp -d)
+trap 'rm -rf "$prefix"' EXIT
+
+expect() {
+    label=$1
+    shift
+    if "$@" >"$prefix/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf -- '---- %s\n' "$label"
+        cat "$prefix/log"
+    fi
+}
+
+has_file() { [ -s "$prefix/$1" ] || { echo "$1: not installed"; return 1; }; }
+version_runs() { LD_LIBRARY_PATH='' "$prefix/bin/ernie" --version; }
+
+build_hello() {
+    flags=$(pkg-config --cflags --libs $2 libernie) || return 1
+    # shellcheck disable=SC2086
+    cc -std=c11 -Wall -Wextra -Werror examples/hello.c $3 $flags $4 -o "$prefix/$1"
+}
+
+# hello answers on a tiny model, says what is wrong with a missing one, and needs libernie.so only in the shared build.
+hello_answers() { LD_LIBRARY_PATH=$libdir "$prefix/$1" tests/reference/"$2" 'Hello'; }
+hello_refuses() {
+    LD_LIBRARY_PATH=$libdir "$prefix/$1" "$prefix/no-model" 'Hello' 2>"$prefix/err" && return 1
+    grep -q no-model "$prefix/err"
+}
+static_is_static() { ! ldd "$prefix/hello_static" | grep -q libernie; }
+
+expect 'cmake --install' cmake --install build/release --prefix "$prefix"
+pc=$(find "$prefix" -name libernie.pc)
+libdir=$(dirname "$(dirname "${pc:-/none/none/none}")")
+PKG_CONFIG_PATH=$libdir/pkgconfig
+export PKG_CONFIG_PATH
+for file in include/ern.h bin/ernie share/man/man1/ernie.1 share/bash-completion/completions/ernie \
+    share/zsh/site-functions/_ernie share/fish/vendor_completions.d/ernie.fish; do
+    expect "$file" has_file "$file"
+done
+expect 'ernie --version' version_runs
+expect 'hello.c, shared' build_hello hello_shared '' '' ''
+expect 'hello.c, static' build_hello hello_static --static -Wl,-Bstatic ''
+expect 'static' static_is_static
+for hello in hello_shared hello_static; do
+    expect "$hello refuses" hello_refuses $hello
+done
+if has_smollm2; then
+    expect 'hello answers' env LD_LIBRARY_PATH="$libdir" "$prefix/hello_shared" "$(smollm2_path)" 'What is a library?'
+else
+    skipped=$((skipped + 1))
+    echo "SKIP hello answers: no model"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
