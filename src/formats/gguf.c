@@ -64,8 +64,8 @@ static bool read_header(ern_cursor *c, size_t *n_tensors, size_t *n_keys, ern_er
     uint64_t tensors, keys;
     if (!cursor_u32(c, &magic, e)) return false;
     if (magic != GGUF_MAGIC)
-        return ern_fail(e, ERN_FORMAT, "%s: not a GGUF file: begins with bytes %02x %02x %02x %02x, \"GGUF\" wanted", c->name,
-                        magic & 255, magic >> 8 & 255, magic >> 16 & 255, magic >> 24);
+        return ern_fail(e, ERN_FORMAT, "%s: not a GGUF file: begins with bytes %02x %02x %02x %02x, \"GGUF\" wanted",
+                        c->name, magic & 255, magic >> 8 & 255, magic >> 16 & 255, magic >> 24);
     if (!cursor_u32(c, &version, e)) return false;
     if (version && (version & 0xffff) == 0)
         return ern_fail(e, ERN_MISSING, "%s: a big-endian GGUF file; little-endian ones can be read", c->name);
@@ -106,8 +106,8 @@ static bool read_tensor(ern_view *v, uint64_t *offset, ern_cursor *c, gguf_arena
 }
 
 /* Everything before the data, into a; kv and views are NULL while measuring. */
-static bool walk(ern_cursor *c, gguf_arena *a, gguf_meta *m, size_t n_keys, ern_view *views, gguf_span *spans, size_t n_tensors,
-                 ern_err *e) {
+static bool walk(ern_cursor *c, gguf_arena *a, gguf_meta *m, size_t n_keys, ern_view *views, gguf_span *spans,
+                 size_t n_tensors, ern_err *e) {
     if (!gguf_meta_read(m, c, a, n_keys, e)) return false;
     for (size_t i = 0; i < n_tensors; i++) {
         ern_view v = { 0 };
@@ -143,8 +143,8 @@ static bool place(ern_view *views, gguf_span *spans, size_t n, const ern_cursor 
             return ern_fail(e, ERN_FORMAT, "%s: tensor %s: offset %llu, a multiple of %llu wanted", c->name, v->name,
                             (unsigned long long)spans[i].offset, (unsigned long long)align);
         if (spans[i].offset > room || v->size_bytes > room - spans[i].offset)
-            return ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu bytes at offset %llu, the file has %zu bytes of data", c->name,
-                            v->name, v->size_bytes, (unsigned long long)spans[i].offset, room);
+            return ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu bytes at offset %llu, the file has %zu bytes of data",
+                            c->name, v->name, v->size_bytes, (unsigned long long)spans[i].offset, room);
         v->data = c->data + start + spans[i].offset;
     }
     if (n) qsort(spans, n, sizeof *spans, by_offset);
@@ -218,7 +218,8 @@ static bool check_part(const ern_gguf *g, const char *path, uint64_t no, uint64_
     gguf_meta_u64(m, "split.no", &got_no);
     gguf_meta_u64(m, "split.count", &got_count);
     return (got_no == no && got_count == count) ||
-           ern_fail(e, ERN_FORMAT, "%s: is part %llu of %llu by its keys split.no and split.count, part %llu of %llu wanted", path,
+           ern_fail(e, ERN_FORMAT,
+                    "%s: is part %llu of %llu by its keys split.no and split.count, part %llu of %llu wanted", path,
                     (unsigned long long)got_no + 1, (unsigned long long)got_count, (unsigned long long)no + 1,
                     (unsigned long long)count);
 }
@@ -240,14 +241,14 @@ static bool open_siblings(ern_gguf *g, const char *path, uint64_t no, uint64_t c
     }
     for (uint64_t i = g->n_parts; i < count; i++) {
         buf_clear(&sibling);
-        if (!buf_add(&sibling, path, stem, e) || !buf_printf(&sibling, e, "-%05llu-of-%05llu.gguf", (unsigned long long)i + 1,
-                                                             (unsigned long long)count)) goto out;
+        if (!buf_add(&sibling, path, stem, e) || !buf_printf(&sibling, e, "-%05llu-of-%05llu.gguf",
+                                                             (unsigned long long)i + 1, (unsigned long long)count)) goto out;
         if (!open_part(g, sibling.data, e) || !check_part(g, sibling.data, i, count, e)) goto out;
     }
     uint64_t total = g->n_views;
     gguf_meta_u64(gguf_metadata(g), "split.tensors.count", &total);
-    ok = total == g->n_views || ern_fail(e, ERN_FORMAT, "%s: the parts hold %zu tensors, split.tensors.count says %llu", path,
-                                         g->n_views, (unsigned long long)total);
+    ok = total == g->n_views || ern_fail(e, ERN_FORMAT, "%s: the parts hold %zu tensors, split.tensors.count says %llu",
+                                         path, g->n_views, (unsigned long long)total);
 out:
     buf_deinit(&sibling);
     return ok;

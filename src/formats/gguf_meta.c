@@ -71,8 +71,8 @@ bool gguf_name(ern_cursor *c, gguf_arena *a, size_t max, const char *what, const
 
 static bool read_type(ern_cursor *c, uint32_t *out, const char *key, ern_err *e) {
     if (!cursor_u32(c, out, e)) return false;
-    return *out < GGUF_TYPES || ern_fail(e, ERN_FORMAT, "%s: key %s at byte %zu: value type %u, 0 to %d wanted", c->name, key,
-                                         c->pos - 4, *out, GGUF_TYPES - 1);
+    return *out < GGUF_TYPES || ern_fail(e, ERN_FORMAT, "%s: key %s at byte %zu: value type %u, 0 to %d wanted", c->name,
+                                         key, c->pos - 4, *out, GGUF_TYPES - 1);
 }
 
 static bool read_count(ern_cursor *c, size_t *out, size_t min_bytes, const char *key, ern_err *e) {
@@ -265,7 +265,8 @@ bool gguf_array_i32(const ern_gguf *g, const char *key, int32_t *out) {
     if (!kv) return false;
     const size_t size = type_bytes[kv->elem];
     for (size_t i = 0; i < kv->n; i++)          /* all are tested before any is given */
-        if (!integer_at(kv->elem, kv->data + i * size, &v, &is_big) || is_big || v < INT32_MIN || v > INT32_MAX) return false;
+        if (!integer_at(kv->elem, kv->data + i * size, &v, &is_big) || is_big || v < INT32_MIN || v > INT32_MAX)
+            return false;
     for (size_t i = 0; i < kv->n; i++) {
         integer_at(kv->elem, kv->data + i * size, &v, &is_big);
         out[i] = (int32_t)v;

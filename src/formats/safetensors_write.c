@@ -216,7 +216,8 @@ static bool write_index(const ern_safetensors_writer *w, ern_err *e) {
         total += t->v.size_bytes;
         if (!shard_path(&path, w, t->shard + 1, w->n_shards, e)) goto out;
         const char *slash = strrchr(path.data, '/');
-        if (json_object_set_new(map, t->v.name, json_string(slash ? slash + 1 : path.data)) != 0) { no_memory(w, e); goto out; }
+        json_t *file = json_string(slash ? slash + 1 : path.data);
+        if (json_object_set_new(map, t->v.name, file) != 0) { no_memory(w, e); goto out; }
     }
     json_t *index = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
     text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
