@@ -23,11 +23,17 @@ headers_alone() {
     flags="-std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wall -Wextra -Wpedantic -Werror -fsyntax-only"
     flags="$flags $(pkg-config --cflags jansson icu-uc libpcre2-8)"
     for header in include/*.h $(find src -name '*.h' | sort); do
-        for compiler in gcc clang-14; do
-            command -v $compiler >/dev/null 2>&1 || continue
-            printf '#include "%s"\n' "$PWD/$header" >build/header.c
+        compilers='gcc clang-14' more=''
+        case $header in
+            */x86/*) [ "$(uname -m)" = x86_64 ] || continue
+                more='-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni' ;;
+            */arm/*) compilers=aarch64-linux-gnu-gcc more='-march=armv8.2-a+dotprod+i8mm+fp16' ;;
+        esac
+        printf '#include "%s"\n' "$PWD/$header" >build/header.c
+        for compiler in $compilers; do
+            command -v "$compiler" >/dev/null 2>&1 || continue
             # shellcheck disable=SC2086
-            $compiler $flags build/header.c || { echo "$header: does not compile alone with $compiler"; bad=1; }
+            "$compiler" $flags $more build/header.c || { echo "$header: does not compile alone with $compiler"; bad=1; }
         done
     done
     rm -f build/header.c
