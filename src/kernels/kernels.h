@@ -47,6 +47,7 @@ typedef struct {
      * out[D] = softmax(scale * q.K^T) . V ; scratch[n] floats. */
     void (*attend)(float *out, const float *q, const void *k, const void *v, enum ern_dtype kv, size_t stride,
                    size_t n, size_t D, float scale, float *scratch);
+    const struct ern_panels *panels;    /* products of packed weights (matrix.h); NULL: none here */
 } ern_kernels;
 
 void kernels_init(ern_kernels *k, unsigned mask);

@@ -1,5 +1,5 @@
 /* Matrix products over the pool: activations to 8 bits once, then rows of W dealt to the threads. */
-#include "kernels/matmul.h"
+#include "kernels/matmul_panel.h"
 
 #define ROWS_STEP 4     /* rows that a kernel computes together: no thread gets a part of such a group */
 
@@ -17,6 +17,7 @@ void kernels_gemm_init(ern_kernels *k, unsigned flags) {
     k->gemm_q8 = gemm_q8_scalar;
     k->has_q8 = quant_has_q8;
     k->quant_q8 = quant_q8_scalar;
+    k->panels = NULL;
 #if defined(__x86_64__)
     const unsigned avx2 = CPU_AVX2 | CPU_FMA | CPU_F16C;
     if ((flags & avx2) != avx2) return;
@@ -27,6 +28,7 @@ void kernels_gemm_init(ern_kernels *k, unsigned flags) {
     if ((flags & vnni) != vnni) return;
     k->gemm_f32 = gemm_f32_vnni;
     k->gemm_q8 = gemm_q8_vnni;
+    k->panels = &panels_vnni;
 #endif
 }
 

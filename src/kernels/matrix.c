@@ -1,0 +1,216 @@
+/* Matrices prepared once, and one parallel region for the products of many: quantise the inputs, meet, then deal the panels
+ * of all matrices to whichever thread is free. */
+#include "kernels/matrix.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/matmul_panel.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define SPIN_ROUNDS 100000          /* then the processor is lent to others */
+#define CHUNKS_A_THREAD 8           /* parts that the work is dealt in: small enough to even out a slow core */
+#define SERIAL_VALUES 16384         /* inputs up to this size are quantised before the region starts */
+
+/* ---- preparing ---------------------------------------------------------------------------------- */
+
+struct pack_job { ern_matrix *m; };
+
+static void pack_part(void *ctx, size_t thread, size_t n_threads) {
+    const ern_matrix *m = ((struct pack_job *)ctx)->m;
+    size_t from, to;
+    pool_part(m->n_panels, 1, thread, n_threads, &from, &to);
+    for (size_t p = from; p < to; p++) panel_pack(m->packed + p * m->panel_bytes, (enum panel_kind)m->kind, &m->view, p);
+}
+
+/* The file's pages are not needed again: they leave this process and stay in the system's cache. */
+static void release_view(const ern_view *w) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)w->data + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)w->data + w->size_bytes) / page * page;
+    if (to > from) (void)madvise((void *)from, to - from, MADV_COLD);
+}
+
+static size_t mapped_bytes(const ern_matrix *m) { return (m->n_panels * m->panel_bytes + PANEL_SLACK + 4095) / 4096 * 4096; }
+
+bool matrix_prepare(ern_matrix *out, const ern_kernels *k, ern_pool *pool, const ern_view *w, bool exact, ern_err *e) {
+    ern_matrix m = { .view = *w, .R = w->dims[0], .C = w->dims[1], .kind = PANEL_NONE };
+    const enum panel_kind kind = exact || !k->panels ? PANEL_NONE : panel_kind_of(w->dtype);
+    if (kind != PANEL_NONE && m.R && m.C) {
+        const panel_info *p = panel_info_of(kind);
+        m.kind = (int)kind;
+        m.n_panels = (m.R + PANEL_ROWS - 1) / PANEL_ROWS;
+        m.panel_bytes = (m.C + p->unit_n - 1) / p->unit_n * p->unit_bytes;
+        const size_t size = mapped_bytes(&m);
+        void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (at == MAP_FAILED)
+            return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of packed weights of %s", size, w->name ? w->name : "a matrix");
+        if (size >= HUGE_PAGE) (void)madvise(at, size, MADV_HUGEPAGE);
+        m.packed = at;
+        struct pack_job j = { &m };
+        pool_run(pool, pack_part, &j);
+        release_view(w);
+    }
+    *out = m;
+    return true;
+}
+
+void matrix_deinit(ern_matrix *m) {
+    if (m->packed) munmap(m->packed, mapped_bytes(m));
+    *m = (ern_matrix){ 0 };
+}
+
+/* ---- products ----------------------------------------------------------------------------------- */
+
+struct work {
+    const ern_kernels *k;
+    const matmul_input *inputs;
+    const matmul_item *items;
+    size_t n_inputs, n_items, n_rows;
+    act_block *act;                     /* blocks of all rows of all inputs */
+    const act_block **token;            /* [sum of T] */
+    float **y;                          /* [sum of T] */
+    uint8_t *buffers;                   /* one a thread */
+    size_t buffer_bytes, n_chunks, chunk_work;
+    bool exact, is_quantised;
+    atomic_size_t n_arrived, next;
+};
+
+static size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+static size_t act_blocks(size_t C) { return (C + 255) / 256 * 8; }
+static bool is_packed(const struct work *w, const ern_matrix *m) { return m->packed && !w->exact; }
+
+size_t matmul_many_bytes(const ern_pool *pool, size_t n_rows, size_t C, size_t n_tokens) {
+    return round_up(n_rows * act_blocks(C) * sizeof(act_block), 64) + round_up(n_tokens * 2 * sizeof(void *), 64) +
+           pool_n(pool) * round_up(PANEL_BUFFER_BYTES(C), 64) + 192;
+}
+
+static void quant_row(const struct work *w, size_t row) {
+    act_block *to = w->act;
+    for (size_t i = 0; i < w->n_inputs; i++) {
+        const matmul_input *in = &w->inputs[i];
+        if (row < in->n_rows) {
+            w->k->panels->quant(to + row * act_blocks(in->C), in->x + row * in->stride, in->C);
+            return;
+        }
+        row -= in->n_rows;
+        to += in->n_rows * act_blocks(in->C);
+    }
+}
+
+/* Panels (or groups of rows) of an item and the work of one, in 16-row columns times tokens. */
+static size_t item_panels(const matmul_item *it) { return it->T ? (it->w->R + PANEL_ROWS - 1) / PANEL_ROWS : 0; }
+static size_t panel_work(const matmul_item *it) { return it->w->C * (it->T + 4); }
+static size_t chunk_panels(const struct work *w, const matmul_item *it) {
+    const size_t n = w->chunk_work / panel_work(it) / 2 * 2;
+    return n < 2 ? 2 : n;
+}
+static size_t item_chunks(const struct work *w, const matmul_item *it) {
+    const size_t n = chunk_panels(w, it);
+    return (item_panels(it) + n - 1) / n;
+}
+
+static void run_exact(const struct work *w, const matmul_item *it, size_t r0, size_t r1) {
+    const ern_view *v = &it->w->view;
+    const matmul_input *in = &w->inputs[it->input];
+    const size_t row_bytes = view_row_bytes(v);
+    if (!it->rows && in->stride == in->C) {
+        w->k->gemm_f32(it->y, it->y_stride, in->x + it->first * in->stride, it->T, v->data, v->dtype, row_bytes, in->C, r0, r1);
+        return;
+    }
+    for (size_t t = 0; t < it->T; t++) {
+        const size_t row = it->rows ? (size_t)it->rows[t] : it->first + t;
+        w->k->gemm_f32(it->y + t * it->y_stride, it->y_stride, in->x + row * in->stride, 1, v->data, v->dtype, row_bytes, in->C, r0, r1);
+    }
+}
+
+static void run_chunk(const struct work *w, size_t chunk, size_t thread) {
+    const matmul_item *it = w->items;
+    size_t token = 0;
+    for (; chunk >= item_chunks(w, it); it++) {
+        chunk -= item_chunks(w, it);
+        token += it->T;
+    }
+    const size_t step = chunk_panels(w, it), n = item_panels(it), p0 = chunk * step, p1 = p0 + step < n ? p0 + step : n;
+    const size_t r0 = p0 * PANEL_ROWS, r1 = p1 * PANEL_ROWS < it->w->R ? p1 * PANEL_ROWS : it->w->R;
+    if (is_packed(w, it->w)) {
+        const panel_job j = { .w = it->w, .act = w->token + token, .y = w->y + token, .T = it->T,
+                              .buffer = w->buffers + thread * w->buffer_bytes };
+        w->k->panels->gemm(&j, p0, p1);
+    } else run_exact(w, it, r0, r1);
+    for (size_t t = 0; it->bias && t < it->T; t++)
+        for (size_t r = r0; r < r1; r++) it->y[t * it->y_stride + r] += it->bias[r];
+}
+
+static void wait_all(struct work *w, size_t n_threads) {
+    atomic_fetch_add_explicit(&w->n_arrived, 1, memory_order_acq_rel);
+    for (unsigned i = 0; atomic_load_explicit(&w->n_arrived, memory_order_acquire) < n_threads; i++) pool_relax(i > SPIN_ROUNDS);
+}
+
+static void many_part(void *ctx, size_t thread, size_t n_threads) {
+    struct work *w = ctx;
+    if (!w->is_quantised) {
+        size_t from, to;
+        pool_part(w->n_rows, 1, thread, n_threads, &from, &to);
+        for (size_t row = from; row < to; row++) quant_row(w, row);
+        wait_all(w, n_threads);
+    }
+    for (;;) {
+        const size_t chunk = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+        if (chunk >= w->n_chunks) return;
+        run_chunk(w, chunk, thread);
+    }
+}
+
+/* Where each token's blocks are and where its results go. */
+static void set_pointers(struct work *w) {
+    size_t n = 0;
+    for (size_t i = 0; i < w->n_items; i++) {
+        const matmul_item *it = &w->items[i];
+        const act_block *act = w->act;
+        for (size_t k = 0; k < it->input; k++) act += w->inputs[k].n_rows * act_blocks(w->inputs[k].C);
+        const size_t row_blocks = act_blocks(w->inputs[it->input].C);
+        for (size_t t = 0; t < it->T; t++, n++) {
+            w->token[n] = act + (it->rows ? (size_t)it->rows[t] : it->first + t) * row_blocks;
+            w->y[n] = it->y + t * it->y_stride;
+        }
+    }
+}
+
+static void plan(struct work *w, size_t n_threads) {
+    size_t all = 0;
+    for (size_t i = 0; i < w->n_items; i++) all += item_panels(&w->items[i]) * panel_work(&w->items[i]);
+    w->chunk_work = all / (n_threads * CHUNKS_A_THREAD) + 1;
+    for (size_t i = 0; i < w->n_items; i++) w->n_chunks += item_chunks(w, &w->items[i]);
+}
+
+void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *inputs, size_t n_inputs,
+                 const matmul_item *items, size_t n_items, bool exact, void *scratch) {
+    struct work w = { .k = k, .inputs = inputs, .items = items, .n_inputs = n_inputs, .n_items = n_items, .exact = exact };
+    size_t n_blocks = 0, n_tokens = 0, n_values = 0, C = 0;
+    bool has_packed = false;
+    for (size_t i = 0; i < n_items; i++) {
+        n_tokens += items[i].T;
+        has_packed = has_packed || is_packed(&w, items[i].w);
+    }
+    for (size_t i = 0; i < n_inputs; i++) {
+        w.n_rows += inputs[i].n_rows;
+        n_blocks += inputs[i].n_rows * act_blocks(inputs[i].C);
+        n_values += inputs[i].n_rows * inputs[i].C;
+        if (inputs[i].C > C) C = inputs[i].C;
+    }
+    plan(&w, pool_n(pool));
+    w.act = scratch;
+    w.token = (void *)((uint8_t *)scratch + round_up(n_blocks * sizeof(act_block), 64));
+    w.y = (void *)(w.token + n_tokens);
+    w.buffers = (uint8_t *)scratch + round_up(n_blocks * sizeof(act_block), 64) + round_up(n_tokens * 2 * sizeof(void *), 64);
+    w.buffer_bytes = round_up(PANEL_BUFFER_BYTES(C), 64);
+    w.is_quantised = !has_packed || n_values <= SERIAL_VALUES;
+    if (has_packed) {
+        set_pointers(&w);
+        if (w.is_quantised)
+            for (size_t row = 0; row < w.n_rows; row++) quant_row(&w, row);
+    }
+    pool_run(pool, many_part, &w);
+}

@@ -1,0 +1,320 @@
+/* The product of panels (matmul_panel.h) with tokens, for one vector width; the file that includes this defines
+ *   PANEL_ISA, vi, vf, LANES (rows a vector) and the v_ operations used below;
+ *   dp8(sum, u, a): sum + (u - 128) . a, started by start8(n), and dp7(sum, u, a): sum + u . a for u < 128.
+ * The sum of a result: blocks in order, f = fma(scale * d, integer sum, f), then f = fma(min, dn, f), half blocks likewise,
+ * whatever the tile: so T and the split of panels never change a bit.
+ * Letters: M tokens of a tile, N vectors of rows of a tile. */
+#include "kernels/matmul_panel.h"
+#include "tensor/dequant.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define FUSED_M 4           /* up to here weights go from memory to the registers; beyond, through a buffer */
+#define FUSED_AHEAD 4096    /* bytes asked for ahead: far enough for the memory's latency */
+
+/* Unpacked panels in the buffer: per block 512 bytes of code8, then scales, then minima: 16 f32 each.
+ * WIDE: codes up to 255, offset 128; BUF_32, BUF_16: codes below 128, offset 32; with a minimum there is no offset. */
+enum { BUF_WIDE = PANEL_COUNT, BUF_32, BUF_32M, BUF_16, BUF_16M };
+#define BUF_BLOCK 768
+
+INLINE bool kind_is_16(int kind) {
+    return kind == PANEL_Q2K || kind == PANEL_Q3K || kind == PANEL_Q6K || kind == BUF_16 || kind == BUF_16M;
+}
+INLINE bool kind_has_min(int kind) {
+    return kind == PANEL_Q4M || kind == PANEL_Q5M || kind == PANEL_Q2K || kind == PANEL_Q4K || kind == PANEL_Q5K ||
+           kind == BUF_32M || kind == BUF_16M;
+}
+INLINE bool kind_is_wide(int kind) {
+    return kind == PANEL_Q8 || kind == PANEL_NL4 || kind == PANEL_XS4 || kind == BUF_WIDE;
+}
+INLINE int kind_shift(int kind) {               /* log2(128 / offset); 31: no offset */
+    switch (kind) {
+    case PANEL_Q4: return 4;
+    case PANEL_Q5: case PANEL_MX4: return 3;
+    case PANEL_Q3K: return 5;
+    case PANEL_Q6K: case BUF_32: case BUF_16: return 2;
+    default: return 31;
+    }
+}
+INLINE bool kind_is_buf(int kind) { return kind >= BUF_WIDE; }
+INLINE size_t kind_unit_blocks(int kind) { return kind_is_buf(kind) ? 1 : kind >= PANEL_Q2K ? 8 : 2; }
+INLINE size_t kind_unit_bytes(int kind) {
+    switch (kind) {
+#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) case PANEL_##kind: return unit_bytes;
+    PANEL_MAP(X)
+#undef X
+    default: return BUF_BLOCK;
+    }
+}
+
+INLINE __m128i nl4_table(void) {             /* values + 128 */
+    return _mm_xor_si128(_mm_loadu_si128((const __m128i *)iq4_nl_values), _mm_set1_epi8((char)0x80));
+}
+INLINE __m128i mx4_table(void) { return _mm_add_epi8(_mm_loadu_si128((const __m128i *)mxfp4_values), _mm_set1_epi8(16)); }
+
+/* Group g of block b of the unit at u; half: which LANES rows of the 16. */
+INLINE vi load_group(int kind, const uint8_t *u, size_t b, size_t g, size_t half) {
+    const size_t h = half * LANES * 4;
+    const uint8_t *code4 = u + 256 * b + 64 * (g % 4) + h;
+    const int up = (int)(4 - g), up2 = 4 - 2 * (int)(g % 4);
+    if (kind_is_buf(kind) || kind == PANEL_Q8) return v_load(u + 512 * b + 64 * g + h);
+    if (kind == PANEL_Q2K || kind == PANEL_Q3K) {
+        const vi low = v_and(v_down(v_load(u + 128 * b + 64 * (g / 4) + h), 2 * (int)(g % 4)), v_byte(3));
+        if (kind == PANEL_Q2K) return low;
+        const int up1 = (int)(2 - g);
+        const vi bit = v_load(u + 1024 + 64 * b + h);
+        return v_or(low, v_and(up1 >= 0 ? v_up(bit, up1) : v_down(bit, -up1), v_byte(4)));
+    }
+    const vi two = v_load(code4), q = v_and(g < 4 ? two : v_down(two, 4), v_byte(15));
+    switch (kind) {
+    case PANEL_NL4: case PANEL_XS4: return v_lookup(nl4_table(), q);
+    case PANEL_MX4: return v_lookup(mx4_table(), q);
+    case PANEL_Q5: case PANEL_Q5M: case PANEL_Q5K: {
+        const vi bit = v_load(u + (kind == PANEL_Q5K ? 2048 : 512) + 64 * b + h);
+        return v_or(q, v_and(up >= 0 ? v_up(bit, up) : v_down(bit, -up), v_byte(16)));
+    }
+    case PANEL_Q6K: {
+        const vi bits = v_load(u + 2048 + 128 * b + 64 * (g / 4) + h);
+        return v_or(q, v_and(up2 >= 0 ? v_up(bits, up2) : v_down(bits, -up2), v_byte(48)));
+    }
+    default: return q;
+    }
+}
+
+/* Scale of half block i (i = 0 for blocks with one scale) of block b. */
+INLINE vf load_scale(int kind, const uint8_t *u, size_t b, size_t i, size_t half) {
+    const size_t r = half * LANES;
+    switch (kind) {
+    case PANEL_Q8: return v_f16(u + 1024 + 32 * b + 2 * r);
+    case PANEL_Q4: case PANEL_NL4: case PANEL_Q4M: return v_f16(u + 512 + 32 * b + 2 * r);
+    case PANEL_MX4: return v_bf16(u + 512 + 32 * b + 2 * r);
+    case PANEL_Q5: case PANEL_Q5M: return v_f16(u + 640 + 32 * b + 2 * r);
+    case PANEL_Q2K: return v_mul(v_f16(u + 1280 + 2 * r), v_low4(u + 1024 + 16 * (2 * b + i) + r));
+    case PANEL_Q3K: return v_mul(v_f16(u + 1792 + 2 * r), v_i8(u + 1536 + 16 * (2 * b + i) + r));
+    case PANEL_Q4K: return v_mul(v_f16(u + 2304 + 2 * r), v_u8(u + 2048 + 16 * b + r));
+    case PANEL_Q5K: return v_mul(v_f16(u + 2816 + 2 * r), v_u8(u + 2560 + 16 * b + r));
+    case PANEL_Q6K: return v_mul(v_f16(u + 3328 + 2 * r), v_i8(u + 3072 + 16 * (2 * b + i) + r));
+    case PANEL_XS4: return v_mul(v_f16(u + 2176 + 2 * r), v_i8(u + 2048 + 16 * b + r));
+    default: return v_loadf(u + 512 + 64 * i + 4 * r);
+    }
+}
+
+INLINE vf load_min(int kind, const uint8_t *u, size_t b, size_t i, size_t half) {
+    const size_t r = half * LANES;
+    switch (kind) {
+    case PANEL_Q4M: return v_neg(v_f16(u + 576 + 32 * b + 2 * r));
+    case PANEL_Q5M: return v_neg(v_f16(u + 704 + 32 * b + 2 * r));
+    case PANEL_Q2K: return v_mul(v_f16(u + 1312 + 2 * r), v_high4(u + 1024 + 16 * (2 * b + i) + r));
+    case PANEL_Q4K: return v_mul(v_f16(u + 2336 + 2 * r), v_u8(u + 2176 + 16 * b + r));
+    case PANEL_Q5K: return v_mul(v_f16(u + 2848 + 2 * r), v_u8(u + 2688 + 16 * b + r));
+    default: return v_loadf(u + 512 + (kind_is_16(kind) ? 128 : 64) + 64 * i + 4 * r);
+    }
+}
+
+INLINE vi start(int kind, int32_t n) {
+    if (kind_is_wide(kind)) return start8(n);
+    const int shift = kind_shift(kind);
+    return shift == 31 ? v_int(0) : v_int(n >> shift);
+}
+
+INLINE int32_t piece(const act_block *a, size_t g) {
+    int32_t v;
+    memcpy(&v, a->q + 4 * g, sizeof v);
+    return v;
+}
+
+/* One block for M tokens and N row vectors into acc. */
+INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at) {
+    const int n_halves = kind_is_16(kind) ? 2 : 1;
+    for (int i = 0; i < n_halves; i++) {
+        vi sum[TILE_M * 2];
+        for (int m = 0; m < M; m++) {
+            const act_block *x = a[m] + at;
+            const vi s = start(kind, n_halves == 1 ? x->n : i == 0 ? x->n_lo : x->n - x->n_lo);
+            for (int n = 0; n < N; n++) sum[m * N + n] = s;
+        }
+        const size_t g0 = n_halves == 2 ? 4 * (size_t)i : 0, g1 = n_halves == 2 ? g0 + 4 : 8;
+#pragma GCC unroll 8
+        for (size_t g = g0; g < g1; g++) {
+            vi w[2];
+            for (int n = 0; n < N; n++) w[n] = load_group(kind, u[n], b, g, (size_t)n % V_HALVES);
+            for (int m = 0; m < M; m++) {
+                const vi x = v_int(piece(a[m] + at, g));
+                for (int n = 0; n < N; n++)
+                    sum[m * N + n] = kind_is_wide(kind) ? dp8(sum[m * N + n], w[n], x) : dp7(sum[m * N + n], w[n], x);
+            }
+        }
+        vf scale[2], min[2];
+        for (int n = 0; n < N; n++) {
+            scale[n] = load_scale(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
+            if (kind_has_min(kind)) min[n] = load_min(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
+        }
+        for (int m = 0; m < M; m++) {
+            const act_block *x = a[m] + at;
+            const vf d = v_float(x->d);
+            for (int n = 0; n < N; n++) {
+                acc[m * N + n] = v_fma(v_mul(scale[n], d), v_cvt(sum[m * N + n]), acc[m * N + n]);
+                if (!kind_has_min(kind)) continue;
+                const float dn = n_halves == 1 ? x->dn : x->d * (float)(i == 0 ? x->n_lo : x->n - x->n_lo) * 0.0078125f;
+                acc[m * N + n] = v_fma(min[n], v_float(dn), acc[m * N + n]);
+            }
+        }
+    }
+}
+
+/* M tokens against N row vectors: those of one panel (V_HALVES of them), or of two panels when N > V_HALVES. ahead: memory that the
+ * next panels will need, ahead_bytes a block asked for. */
+INLINE void tile(int kind, int M, int N, const uint8_t *const *panel, size_t n_blocks, const act_block *const *a, float *const *y,
+                 size_t row, size_t R, const uint8_t *ahead, size_t ahead_bytes) {
+    vf acc[TILE_M * 2];
+    const uint8_t *u[2];
+    for (int i = 0; i < M * N; i++) acc[i] = v_float(0);
+    for (int n = 0; n < N; n++) u[n] = panel[(size_t)n / V_HALVES];
+    const size_t n_in = kind_unit_blocks(kind);
+    for (size_t at = 0; at < n_blocks; at += n_in) {
+        for (size_t b = 0; b < n_in; b++) {
+            for (size_t i = 0; i < ahead_bytes; i += 64) _mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
+            ahead += ahead_bytes;
+            block(kind, M, N, acc, u, b, a, at + b);
+        }
+        for (int n = 0; n < N; n++) u[n] += kind_unit_bytes(kind);
+    }
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) {
+            const size_t r = row + (size_t)n * LANES;
+            if (r + LANES <= R) v_storef(y[m] + r, acc[m * N + n]);
+            else if (r < R) {
+                float tail[LANES];
+                v_storef(tail, acc[m * N + n]);
+                memcpy(y[m] + r, tail, (R - r) * sizeof(float));
+            }
+        }
+}
+
+/* ---- few tokens: straight from the packed panel ------------------------------------------------- */
+
+INLINE void fused(int kind, int M, const panel_job *j, size_t p0, size_t p1) {
+    const ern_matrix *w = j->w;
+    const size_t n_blocks = w->panel_bytes / kind_unit_bytes(kind) * kind_unit_blocks(kind);
+    for (size_t p = p0; p < p1; p++) {
+        const uint8_t *panel = w->packed + p * w->panel_bytes;
+        tile(kind, M, V_HALVES, &panel, n_blocks, j->act, j->y, p * PANEL_ROWS, w->R, panel + FUSED_AHEAD,
+             kind_unit_bytes(kind) / kind_unit_blocks(kind));
+    }
+}
+
+/* ---- many tokens: panels unpacked once into the buffer ------------------------------------------ */
+
+INLINE int buf_of(int kind) {
+    if (kind_is_wide(kind)) return BUF_WIDE;
+    return kind_is_16(kind) ? (kind_has_min(kind) ? BUF_16M : BUF_16) : kind_has_min(kind) ? BUF_32M : BUF_32;
+}
+
+INLINE void unpack(int kind, uint8_t *out, const uint8_t *u, size_t n_blocks) {
+    const int n_halves = kind_is_16(kind) ? 2 : 1, shift = kind_shift(kind);
+    const char add = kind_is_wide(kind) || shift == 31 ? 0 : (char)(32 - (128 >> shift));
+    for (size_t at = 0; at < n_blocks; at += kind_unit_blocks(kind), u += kind_unit_bytes(kind))
+        for (size_t b = 0; b < kind_unit_blocks(kind); b++, out += BUF_BLOCK)
+            for (size_t half = 0; half < V_HALVES; half++) {
+#pragma GCC unroll 8
+                for (size_t g = 0; g < 8; g++)
+                    v_store(out + 64 * g + half * LANES * 4, v_add8(load_group(kind, u, b, g, half), v_byte(add)));
+                for (int i = 0; i < n_halves; i++) {
+                    uint8_t *scale = out + 512 + 64 * i + half * LANES * 4;
+                    v_storef(scale, load_scale(kind, u, b, (size_t)i, half));
+                    if (kind_has_min(kind)) v_storef(scale + 64 * n_halves, load_min(kind, u, b, (size_t)i, half));
+                }
+            }
+}
+
+/* Two vectors of rows in the buffer, from row on. */
+typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes; } strip;
+
+INLINE void strip_tile(int kind, int M, const strip *s, const act_block *const *a, float *const *y) {
+    tile(kind, M, 2, s->panel, s->n_blocks, a, y, s->row, s->R, s->ahead, s->ahead_bytes);
+}
+
+#define STRIP(buf)                                                                                          \
+    static void strip_##buf(const strip *s, size_t M, const act_block *const *a, float *const *y) {         \
+        switch (M) {                                                                                        \
+        case 1: strip_tile(buf, 1, s, a, y); break;                                                         \
+        case 2: strip_tile(buf, 2, s, a, y); break;                                                         \
+        case 3: strip_tile(buf, 3, s, a, y); break;                                                         \
+        case 4: strip_tile(buf, TILE_M > 3 ? 4 : 1, s, a, y); break;                                        \
+        case 5: strip_tile(buf, TILE_M > 3 ? 5 : 1, s, a, y); break;                                        \
+        default: strip_tile(buf, TILE_M > 3 ? 6 : 1, s, a, y); break;                                       \
+        }                                                                                                   \
+    }
+STRIP(BUF_WIDE)
+STRIP(BUF_32)
+STRIP(BUF_32M)
+STRIP(BUF_16)
+STRIP(BUF_16M)
+
+static void run_strip(int buf, const strip *s, size_t M, const act_block *const *a, float *const *y) {
+    switch (buf) {
+    case BUF_WIDE: strip_BUF_WIDE(s, M, a, y); break;
+    case BUF_32: strip_BUF_32(s, M, a, y); break;
+    case BUF_32M: strip_BUF_32M(s, M, a, y); break;
+    case BUF_16: strip_BUF_16(s, M, a, y); break;
+    default: strip_BUF_16M(s, M, a, y); break;
+    }
+}
+
+/* ---- one format: its functions ------------------------------------------------------------------ */
+
+typedef struct { void (*fused)(const panel_job *, size_t, size_t), (*unpack)(uint8_t *, const uint8_t *, size_t); int buf; } kind_fns;
+
+#define FORMAT(kind, dtype, unit_n, unit_bytes, shift, run, min)                                            \
+    static void fused_##kind(const panel_job *j, size_t p0, size_t p1) {                                    \
+        switch (j->T) {                                                                                     \
+        case 1: fused(PANEL_##kind, 1, j, p0, p1); break;                                                   \
+        case 2: fused(PANEL_##kind, 2, j, p0, p1); break;                                                   \
+        case 3: fused(PANEL_##kind, 3, j, p0, p1); break;                                                   \
+        default: fused(PANEL_##kind, 4, j, p0, p1); break;                                                  \
+        }                                                                                                   \
+    }                                                                                                       \
+    static void unpack_##kind##_panel(uint8_t *out, const uint8_t *u, size_t n_blocks) {                    \
+        unpack(PANEL_##kind, out, u, n_blocks);                                                             \
+    }
+PANEL_MAP(FORMAT)
+
+static const kind_fns formats[PANEL_COUNT] = {
+#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) [PANEL_##kind] = { fused_##kind, unpack_##kind##_panel, -1 },
+    PANEL_MAP(X)
+#undef X
+};
+
+static int buf_of_kind(int kind) {
+    switch (kind) {
+#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) case PANEL_##kind: return buf_of(PANEL_##kind);
+    PANEL_MAP(X)
+#undef X
+    default: return BUF_WIDE;
+    }
+}
+
+static void gemm(const panel_job *j, size_t p0, size_t p1) {
+    const ern_matrix *w = j->w;
+    const panel_info *info = panel_info_of((enum panel_kind)w->kind);
+    const kind_fns *f = &formats[w->kind];
+    if (j->T <= FUSED_M) { f->fused(j, p0, p1); return; }
+    const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = 2 / V_HALVES;
+    const size_t n_tiles = (j->T + TILE_M - 1) / TILE_M;
+    const int buf = buf_of_kind(w->kind);
+    uint8_t *second = (uint8_t *)j->buffer + (per_strip - 1) * n_blocks * BUF_BLOCK;
+    for (size_t p = p0; p < p1; p += per_strip) {
+        const uint8_t *panel = w->packed + p * w->panel_bytes;
+        const bool is_pair = per_strip == 2 && p + 1 < p1;
+        strip s = { .panel = { j->buffer, is_pair ? second : j->buffer }, .n_blocks = n_blocks, .row = p * PANEL_ROWS,
+                    .R = is_pair || w->R < (p + 1) * PANEL_ROWS ? w->R : (p + 1) * PANEL_ROWS };
+        f->unpack(j->buffer, panel, n_blocks);
+        if (is_pair) f->unpack(second, panel + w->panel_bytes, n_blocks);
+        s.ahead = panel + per_strip * w->panel_bytes;
+        s.ahead_bytes = (per_strip * w->panel_bytes / (n_tiles * n_blocks) + 63) / 64 * 64;
+        for (size_t i = 0; i < n_tiles; i++) {
+            const size_t t0 = j->T * i / n_tiles, t1 = j->T * (i + 1) / n_tiles;
+            run_strip(buf, &s, t1 - t0, j->act + t0, j->y + t0);
+            s.ahead += n_blocks * s.ahead_bytes;
+        }
+    }
+}
