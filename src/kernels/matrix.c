@@ -2,6 +2,7 @@
  * of all matrices to whichever thread is free. */
 #include "kernels/matrix.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -143,9 +144,17 @@ static void run_chunk(const struct work *w, size_t chunk, size_t thread) {
         for (size_t r = r0; r < r1; r++) it->y[t * it->y_stride + r] += it->bias[r];
 }
 
+static void relax(bool is_long) {
+#if defined(__x86_64__)
+    if (!is_long) { __builtin_ia32_pause(); return; }
+#endif
+    (void)is_long;
+    sched_yield();
+}
+
 static void wait_all(struct work *w, size_t n_threads) {
     atomic_fetch_add_explicit(&w->n_arrived, 1, memory_order_acq_rel);
-    for (unsigned i = 0; atomic_load_explicit(&w->n_arrived, memory_order_acquire) < n_threads; i++) pool_relax(i > SPIN_ROUNDS);
+    for (unsigned i = 0; atomic_load_explicit(&w->n_arrived, memory_order_acquire) < n_threads; i++) relax(i > SPIN_ROUNDS);
 }
 
 static void many_part(void *ctx, size_t thread, size_t n_threads) {
