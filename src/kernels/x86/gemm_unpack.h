@@ -3,6 +3,8 @@
 #ifndef KERNELS_GEMM_UNPACK_H
 #define KERNELS_GEMM_UNPACK_H
 
+#include <immintrin.h>
+
 #include "tensor/dequant.h"
 
 #define UNPACK_N 1024       /* columns a chunk: a multiple of every block size */
