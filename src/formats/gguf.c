@@ -232,7 +232,8 @@ static bool open_siblings(ern_gguf *g, const char *path, uint64_t no, uint64_t c
     const size_t stem = split_stem(path, &name_no, &name_count);
     if (!stem || name_count != count || count > MAX_PARTS || name_no != no + 1) {
         ern_fail(e, ERN_FORMAT, "%s: is part %llu of %llu by its keys; a name ending in -%05llu-of-%05llu.gguf wanted", path,
-                 (unsigned long long)no + 1, (unsigned long long)count, (unsigned long long)no + 1, (unsigned long long)count);
+                 (unsigned long long)no + 1, (unsigned long long)count, (unsigned long long)no + 1,
+                 (unsigned long long)count);
         goto out;
     }
     if (no != 0) {

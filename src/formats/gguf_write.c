@@ -21,7 +21,7 @@ struct ern_gguf_writer {
     uint64_t data_size;         /* of the tensors declared, padded */
     size_t *sizes;              /* [tensor_names.n] */
     size_t sizes_cap;
-    ern_outfile *file;          /* NULL until the first data */
+    ern_outfile file;           /* not open until the first data */
     size_t at;                  /* tensor that gets the next bytes */
     size_t given;               /* of its bytes */
 };
@@ -62,7 +62,7 @@ static bool remember(name_list *l, const char *name, ern_err *e) {
 }
 
 static bool begin_key(ern_gguf_writer *w, const char *key, uint32_t type, ern_err *e) {
-    if (w->file) return ern_fail(e, ERN_ARG, "%s: key %s is set after the first data", w->path, key);
+    if (w->file.is_open) return ern_fail(e, ERN_ARG, "%s: key %s is set after the first data", w->path, key);
     if (!*key || strlen(key) > GGUF_MAX_KEY)
         return ern_fail(e, ERN_ARG, "%s: a key of %zu bytes, 1 to %d wanted", w->path, strlen(key), GGUF_MAX_KEY);
     for (size_t i = 0; i < w->key_names.n; i++)
@@ -139,7 +139,7 @@ bool gguf_writer_array_f32(ern_gguf_writer *w, const char *key, const float *v, 
 bool gguf_writer_declare(ern_gguf_writer *w, const ern_view *v, ern_err *e) {
     size_t size = 0;
     const ern_dtype_info *info = dtype_info(v->dtype);
-    if (w->file) return ern_fail(e, ERN_ARG, "%s: tensor %s is declared after the first data", w->path, v->name);
+    if (w->file.is_open) return ern_fail(e, ERN_ARG, "%s: tensor %s is declared after the first data", w->path, v->name);
     if (info->gguf_type < 0)
         return ern_fail(e, ERN_ARG, "%s: tensor %s: GGUF files have no type %s", w->path, v->name, info->name);
     if (!*v->name || strlen(v->name) > GGUF_MAX_WRITTEN_NAME)
@@ -177,13 +177,13 @@ static bool begin(ern_gguf_writer *w, ern_err *e) {
     ern_buf head = { .max = 64 };
     bool ok = false;
     if (!check_names(w, e)) return false;
-    if (!(w->file = outfile_open(w->path, e))) return false;
+    if (!outfile_open(&w->file, w->path, e)) return false;
     if (!put(&head, GGUF_MAGIC, 4, e) || !put(&head, GGUF_VERSION, 4, e) || !put(&head, w->tensor_names.n, 8, e) ||
         !put(&head, w->key_names.n, 8, e)) goto out;
-    if (!outfile_write(w->file, head.data, head.len, e) || !outfile_write(w->file, w->keys.data, w->keys.len, e) ||
-        !outfile_write(w->file, w->infos.data, w->infos.len, e)) goto out;
-    const uint64_t pos = outfile_pos(w->file);
-    ok = outfile_zeros(w->file, (size_t)(gguf_padded(pos) - pos), e);
+    if (!outfile_write(&w->file, head.data, head.len, e) || !outfile_write(&w->file, w->keys.data, w->keys.len, e) ||
+        !outfile_write(&w->file, w->infos.data, w->infos.len, e)) goto out;
+    const uint64_t pos = w->file.pos;
+    ok = outfile_zeros(&w->file, (size_t)(gguf_padded(pos) - pos), e);
 out:
     buf_deinit(&head);
     return ok;
@@ -192,7 +192,7 @@ out:
 /* Past the tensors that are complete, padding each. */
 static bool next_tensor(ern_gguf_writer *w, ern_err *e) {
     while (w->at < w->tensor_names.n && w->given == w->sizes[w->at]) {
-        if (!outfile_zeros(w->file, (size_t)(gguf_padded(w->given) - w->given), e)) return false;
+        if (!outfile_zeros(&w->file, (size_t)(gguf_padded(w->given) - w->given), e)) return false;
         w->at++;
         w->given = 0;
     }
@@ -201,12 +201,12 @@ static bool next_tensor(ern_gguf_writer *w, ern_err *e) {
 
 bool gguf_writer_data(ern_gguf_writer *w, const void *bytes, size_t n, ern_err *e) {
     const char *p = bytes;
-    if (!w->file && !begin(w, e)) return false;
+    if (!w->file.is_open && !begin(w, e)) return false;
     while (n) {
         if (!next_tensor(w, e)) return false;
         if (w->at == w->tensor_names.n) return ern_fail(e, ERN_ARG, "%s: %zu bytes more than the tensors hold", w->path, n);
         const size_t left = w->sizes[w->at] - w->given, part = n < left ? n : left;
-        if (!outfile_write(w->file, p, part, e)) return false;
+        if (!outfile_write(&w->file, p, part, e)) return false;
         p += part;
         n -= part;
         w->given += part;
@@ -215,11 +215,11 @@ bool gguf_writer_data(ern_gguf_writer *w, const void *bytes, size_t n, ern_err *
 }
 
 bool gguf_writer_finish(ern_gguf_writer *w, ern_err *e) {
-    if ((!w->file && !begin(w, e)) || !next_tensor(w, e)) return false;
+    if ((!w->file.is_open && !begin(w, e)) || !next_tensor(w, e)) return false;
     if (w->at < w->tensor_names.n)
         return ern_fail(e, ERN_ARG, "%s: tensor %s: %zu bytes given, %zu wanted", w->path, w->tensor_names.at[w->at],
                         w->given, w->sizes[w->at]);
-    return outfile_commit(w->file, e);
+    return outfile_commit(&w->file, e);
 }
 
 static void forget(name_list *l) {
@@ -229,7 +229,7 @@ static void forget(name_list *l) {
 
 void gguf_writer_close(ern_gguf_writer *w) {
     if (!w) return;
-    outfile_close(w->file);
+    outfile_close(&w->file);
     buf_deinit(&w->keys);
     buf_deinit(&w->infos);
     forget(&w->key_names);

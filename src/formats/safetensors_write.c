@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "formats/outfile.h"
 #include "formats/shape.h"
 
@@ -23,7 +22,7 @@ typedef struct {
 } st_tensor;
 
 typedef struct {
-    ern_outfile *file;
+    ern_outfile file;           /* not open before its first tensor */
     uint64_t data_start, size;
 } st_shard;
 
@@ -158,10 +157,10 @@ static bool begin_shard(ern_safetensors_writer *w, size_t shard, ern_err *e) {
     uint8_t size[8];
     for (unsigned i = 0; i < 8; i++) size[i] = (uint8_t)((uint64_t)(n + pad) >> (8 * i));
     if (w->n_shards > 1 && !shard_path(&path, w, shard + 1, w->n_shards, e)) goto out;
-    if (!(s->file = outfile_open(w->n_shards > 1 ? path.data : w->path, e))) goto out;
-    if (!outfile_write(s->file, size, 8, e) || !outfile_write(s->file, text, n, e) ||
-        !outfile_write(s->file, "        ", pad, e)) goto out;
-    s->data_start = outfile_pos(s->file);
+    if (!outfile_open(&s->file, w->n_shards > 1 ? path.data : w->path, e)) goto out;
+    if (!outfile_write(&s->file, size, 8, e) || !outfile_write(&s->file, text, n, e) ||
+        !outfile_write(&s->file, "        ", pad, e)) goto out;
+    s->data_start = s->file.pos;
     ok = true;
 out:
     free(text);
@@ -182,8 +181,8 @@ static bool begin(ern_safetensors_writer *w, ern_err *e) {
 /* A shard begins when its first tensor comes: the disk fills in order. */
 static bool enter_shard(ern_safetensors_writer *w, const st_tensor *t, ern_err *e) {
     st_shard *s = &w->shards[t->shard];
-    if (!s->file && !begin_shard(w, t->shard, e)) return false;
-    return outfile_seek(s->file, s->data_start + t->from + w->given, e);
+    if (!s->file.is_open && !begin_shard(w, t->shard, e)) return false;
+    return outfile_seek(&s->file, s->data_start + t->from + w->given, e);
 }
 
 bool safetensors_writer_data(ern_safetensors_writer *w, const void *bytes, size_t n, ern_err *e) {
@@ -197,7 +196,7 @@ bool safetensors_writer_data(ern_safetensors_writer *w, const void *bytes, size_
         if (w->at == w->n) return ern_fail(e, ERN_ARG, "%s: %zu bytes more than the tensors hold", w->path, n);
         const st_tensor *t = &w->tensors[w->at];
         const size_t left = t->v.size_bytes - w->given, part = n < left ? n : left;
-        if (!enter_shard(w, t, e) || !outfile_write(w->shards[t->shard].file, p, part, e)) return false;
+        if (!enter_shard(w, t, e) || !outfile_write(&w->shards[t->shard].file, p, part, e)) return false;
         p += part;
         n -= part;
         w->given += part;
@@ -241,15 +240,15 @@ bool safetensors_writer_finish(ern_safetensors_writer *w, ern_err *e) {
                             w->tensors[i].v.size_bytes);
     }
     for (size_t i = 0; i < w->n_shards; i++)
-        if (!w->shards[i].file && !begin_shard(w, i, e)) return false;
+        if (!w->shards[i].file.is_open && !begin_shard(w, i, e)) return false;
     for (size_t i = 0; i < w->n_shards; i++)
-        if (!outfile_commit(w->shards[i].file, e)) return false;
+        if (!outfile_commit(&w->shards[i].file, e)) return false;
     return w->n_shards == 1 || write_index(w, e);
 }
 
 void safetensors_writer_close(ern_safetensors_writer *w) {
     if (!w) return;
-    for (size_t i = 0; i < w->n_shards; i++) outfile_close(w->shards[i].file);
+    for (size_t i = 0; i < w->n_shards; i++) outfile_close(&w->shards[i].file);
     for (size_t i = 0; i < w->n; i++) free((char *)(uintptr_t)w->tensors[i].v.name);
     free(w->shards);
     free(w->tensors);
