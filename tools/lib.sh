@@ -49,6 +49,7 @@ list_build_packages() {
     need libicu-dev 'knows Unicode' library icu-uc
     need libpcre2-dev 'splits text before tokenizing' library libpcre2-8
     need libcurl4-openssl-dev 'downloads models (ernie pull)' library libcurl
+    need gettext 'translates the program (Chinese)' command msgfmt
     need libedit-dev 'edits lines in ernie chat' library libedit
 }
 
