@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/layout.h"
 #include "formats/source_int.h"
 
 #define NAME_BYTES 512
 
 typedef struct { const char *gguf, *canonical; } name_pair;
 
-/* Whole names, or what follows "blk.N." without .weight or .bias. The writer of convert.c reads the same tables. */
+/* Whole names, or what follows "blk.N." without .weight or .bias. */
 static const name_pair decoder_whole[] = {
     { "token_embd.weight", "model.embed_tokens.weight" }, { "output_norm.weight", "model.norm.weight" },
     { "output.weight", "lm_head.weight" }, { "output.bias", "lm_head.bias" }, { NULL, NULL },
@@ -130,7 +131,7 @@ bool source_from_gguf(ern_source *s, ern_err *e) {
     return true;
 }
 
-bool source_gguf_name(char *out, size_t size, const char *canonical) {
+bool layout_gguf_name(char *out, size_t size, const char *canonical) {
     unsigned layer = 0;
     const bool is_encoder = strncmp(canonical, "encoder.", 8) == 0 || strncmp(canonical, "embeddings.", 11) == 0 ||
                             strncmp(canonical, "pooler.", 7) == 0;

@@ -33,7 +33,4 @@ bool source_from_paddle(ern_source *s, ern_err *e);
 bool source_from_gguf(ern_source *s, ern_err *e);
 
 
-/* The GGUF name of a canonical one ("blk.3.ffn_up_exps.weight" for any expert); false: GGUF has none. */
-bool source_gguf_name(char *out, size_t size, const char *canonical);
-
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/pool.h"
+#include "formats/layout.h"
 #include "formats/source_int.h"
 
 #define NAME_BYTES 512
@@ -152,11 +153,11 @@ static bool ends_with(const char *name, const char *tail) {
 }
 
 /* Every matrix is [in, out] but tables that are looked up by row, and a VL model's routers, which -PT has so as well. */
-static bool is_transposed(const paddle_plan *p, const ern_view *v, const char *name) {
-    if (v->n_dims != 2) return false;
-    if (ends_with(name, "embed_tokens.weight") || ends_with(name, "position_embedding.weight")) return false;
-    if (p->is_vision && (ends_with(name, "mlp.gate.weight") || ends_with(name, "mlp.gate.weight_1"))) return false;
-    return ends_with(name, ".weight") || ends_with(name, ".weight_1");
+bool layout_paddle_transposes(const char *canonical, unsigned n_dims, bool is_vision) {
+    if (n_dims != 2) return false;
+    if (ends_with(canonical, "embed_tokens.weight") || ends_with(canonical, "position_embedding.weight")) return false;
+    if (is_vision && (ends_with(canonical, "mlp.gate.weight") || ends_with(canonical, "mlp.gate.weight_1"))) return false;
+    return ends_with(canonical, ".weight") || ends_with(canonical, ".weight_1");
 }
 
 static bool plan_tensor(paddle_plan *p, const ern_view *file_view, ern_err *e) {
@@ -172,7 +173,7 @@ static bool plan_tensor(paddle_plan *p, const ern_view *file_view, ern_err *e) {
         if (n > up_gate && strncmp(name + n - up_gate, "up_gate_proj", up_gate) == 0)
             return split_up_gate(p, &v, name, n - up_gate, kind, e);
     }
-    if (is_transposed(p, &v, name)) return plan_columns(p, &v, name, 0, v.dims[1], e);
+    if (layout_paddle_transposes(name, v.n_dims, p->is_vision)) return plan_columns(p, &v, name, 0, v.dims[1], e);
     v.name = name;
     return source_add(p->s, &v, e);
 }

@@ -1,0 +1,42 @@
+/* A model from one layout into another: -PT folder, -Paddle folder, GGUF file, any to any.
+ *
+ *     convert_options o = { .to = CONVERT_GGUF, .dtype = "Q8_0" };
+ *     convert_report r = { 0 };
+ *     ok = convert_model("ERNIE-4.5-0.3B-PT", "out.gguf", &o, &r, &e);
+ *     puts(r.notes.data ? r.notes.data : "");
+ *     convert_report_deinit(&r);
+ *
+ * Nothing is rounded unless dtype asks for it. The output appears whole or not at all; a folder that already holds files
+ * is refused, a file is replaced. Tokenizer and templates go along: files as they are from folder to folder, as metadata
+ * into GGUF, and written anew from GGUF.
+ */
+#ifndef ENGINE_CONVERT_H
+#define ENGINE_CONVERT_H
+
+#include "base/buf.h"
+#include "tensor/dtype.h"
+
+enum convert_layout { CONVERT_PT, CONVERT_PADDLE, CONVERT_GGUF };
+
+bool convert_layout_from_name(enum convert_layout *out, const char *name, ern_err *e);      /* "PT", "Paddle", "GGUF" */
+
+typedef struct {
+    enum convert_layout to;
+    const char *dtype;          /* of the matrices: NULL or "keep", "F32", "F16", "BF16", or a block type (GGUF only) */
+    uint64_t max_shard_bytes;   /* of folders; 0: 5 GB */
+    ern_progress_fn progress;   /* bytes written and in all; false stops; may be NULL */
+    void *progress_ctx;
+} convert_options;
+
+typedef struct {
+    size_t n_tensors, n_rounded, n_dropped;     /* written; written with a loss; left out */
+    uint64_t size_bytes;                        /* of the tensors written */
+    ern_buf notes;                              /* a line for everything the user should know; owned */
+} convert_report;
+
+void convert_report_deinit(convert_report *r);
+
+/* report may be NULL. */
+bool convert_model(const char *in, const char *out, const convert_options *o, convert_report *report, ern_err *e);
+
+#endif
