@@ -1,4 +1,5 @@
 /* The table of kernels: scalar first, then overwritten by what the flags allow. */
+#include "kernels/attention.h"
 #include "kernels/kernels_int.h"
 #include "kernels/matmul.h"
 
@@ -16,6 +17,7 @@
         (k)->to_f16 = to_f16_##isa;                                                                                 \
         (k)->to_bf16 = to_bf16_##isa;                                                                               \
         (k)->attend = attend_##isa;                                                                                 \
+        (k)->attend_exact = (k)->attend_fast = &attention_##isa;                                                    \
     } while (0)
 
 void kernels_init(ern_kernels *k, unsigned mask) {

@@ -21,6 +21,8 @@ bool cpu_mask_from_name(unsigned *out, const char *name, ern_err *e);
 /* Activations of one token in 8 bits: per 32 values a scale d and the sum of the quants (for types with a minimum). */
 typedef struct { float d; int16_t sum_lo, sum_hi; int8_t q[32]; } act_q8;   /* sum_lo: q[0..15], sum_hi: q[16..31] */
 
+struct attention_isa;                /* attention.h */
+
 typedef struct {
     unsigned flags;
     /* y[T,R] (row stride y_stride floats) = x[T,C] . W[R,C]^T for rows r0 <= r < r1, f32 activations. W: rows of dtype t, row_bytes apart. */
@@ -48,6 +50,7 @@ typedef struct {
     void (*attend)(float *out, const float *q, const void *k, const void *v, enum ern_dtype kv, size_t stride,
                    size_t n, size_t D, float scale, float *scratch);
     const struct ern_panels *panels;    /* products of packed weights (matrix.h); NULL: none here */
+    const struct attention_isa *attend_exact, *attend_fast;     /* f32; the fastest unit for 16-bit and smaller types */
 } ern_kernels;
 
 void kernels_init(ern_kernels *k, unsigned mask);

@@ -52,6 +52,12 @@ static inline vf vf_scale2(vf a, vf n) {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vcgtq_f32(n, vf_set1(-126.5f))));
 }
 
+/* a * 2^n for whole n <= 0; 0 below 2^-126. */
+static inline vf vf_scale_down(vf a, vf n) {
+    const int32x4_t e = vaddq_s32(vcvtnq_s32_f32(vf_max(n, vf_set1(-127.0f))), vdupq_n_s32(127));
+    return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)));
+}
+
 static inline vf vf_swap(vf a) { return vrev64q_f32(a); }                           /* a1 a0 a3 a2 */
 static inline vf vf_twice_low(vf a) { return vzip1q_f32(a, a); }                    /* a0 a0 a1 a1 */
 static inline vf vf_twice_high(vf a) { return vzip2q_f32(a, a); }
@@ -63,6 +69,17 @@ static inline vf vf_fmaddsub(vf a, vf b, vf c) {                                
 static inline vf vf_from_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline void vf_to_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 static inline vf vf_from_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+/* Pairs of halves: the firsts to *even, the seconds to *odd. */
+static inline void vf_split_f16(const uint16_t *p, vf *even, vf *odd) {
+    const uint16x4x2_t x = vld2_u16(p);
+    *even = vcvt_f32_f16(vreinterpret_f16_u16(x.val[0]));
+    *odd = vcvt_f32_f16(vreinterpret_f16_u16(x.val[1]));
+}
+static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
+    const uint16x4x2_t x = vld2_u16(p);
+    *even = vreinterpretq_f32_u32(vshll_n_u16(x.val[0], 16));
+    *odd = vreinterpretq_f32_u32(vshll_n_u16(x.val[1], 16));
+}
 static inline void vf_to_bf16(uint16_t *p, vf a) {
     const uint32x4_t u = vreinterpretq_u32_f32(a), high = vshrq_n_u32(u, 16);
     const uint32x4_t up = vaddq_u32(vandq_u32(high, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));

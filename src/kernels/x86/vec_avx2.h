@@ -54,6 +54,12 @@ static inline vf vf_scale2(vf a, vf n) {
     return _mm256_and_ps(a, _mm256_cmp_ps(n, vf_set1(-126.5f), _CMP_GT_OQ));
 }
 
+/* a * 2^n for whole n <= 0; 0 below 2^-126. */
+static inline vf vf_scale_down(vf a, vf n) {
+    const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(vf_max(n, vf_set1(-127.0f))), _mm256_set1_epi32(127));
+    return vf_mul(a, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+
 static inline vf vf_swap(vf a) { return _mm256_permute_ps(a, 0xb1); }               /* a1 a0 a3 a2 ... */
 static inline vf vf_twice_low(vf a) {                                               /* a0 a0 a1 a1 ... of the low half */
     return _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
@@ -67,6 +73,20 @@ static inline void vf_to_f16(uint16_t *p, vf a) {
 }
 static inline vf vf_from_bf16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+/* Pairs of halves: the firsts to *even, the seconds to *odd. */
+static inline vf f16_lanes(__m256i x) {      /* the low half of each 32-bit lane */
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+static inline void vf_split_f16(const uint16_t *p, vf *even, vf *odd) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)p);
+    *even = f16_lanes(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)));
+    *odd = f16_lanes(_mm256_srli_epi32(x, 16));
+}
+static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)p);
+    *even = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+    *odd = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_set1_epi32(0xffff), x));
 }
 static inline void vf_to_bf16(uint16_t *p, vf a) {
     const __m256i u = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));

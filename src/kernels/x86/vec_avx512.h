@@ -37,6 +37,8 @@ static inline float vf_top(vf a) { return _mm512_reduce_max_ps(a); }
 /* a * 2^n for whole n; 0 far below the normal range, infinity above it. */
 static inline vf vf_scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 
+static inline vf vf_scale_down(vf a, vf n) { return _mm512_scalef_ps(a, n); }       /* n <= 0 */
+
 static inline vf vf_swap(vf a) { return _mm512_permute_ps(a, 0xb1); }               /* a1 a0 a3 a2 ... */
 static inline vf vf_twice_low(vf a) {                                               /* a0 a0 a1 a1 ... of the low half */
     return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), a);
@@ -52,6 +54,17 @@ static inline void vf_to_f16(uint16_t *p, vf a) {
 }
 static inline vf vf_from_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+/* Pairs of halves: the firsts to *even, the seconds to *odd. */
+static inline void vf_split_f16(const uint16_t *p, vf *even, vf *odd) {
+    const __m512i x = _mm512_loadu_si512(p);
+    *even = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x));
+    *odd = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(x, 16)));
+}
+static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
+    const __m512i x = _mm512_loadu_si512(p);
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+    *odd = _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_set1_epi32(0xffff), x));
 }
 /* Integer rounding, not vcvtneps2bf16: that instruction flushes subnormals, and older CPUs lack it. */
 static inline void vf_to_bf16(uint16_t *p, vf a) {
