@@ -23,31 +23,23 @@ static size_t memory_available(void) {
     return kib ? kib * 1024 : SIZE_MAX;
 }
 
-static bool kv_type(enum ern_dtype *out, const char *name, ern_err *e) {
-    if (!name || strcmp(name, "f16") == 0) *out = DTYPE_F16;
-    else if (strcmp(name, "bf16") == 0) *out = DTYPE_BF16;
-    else if (strcmp(name, "f32") == 0) *out = DTYPE_F32;
-    else return ern_fail(e, ERN_ARG, "kv type \"%s\": f16, bf16 or f32 wanted", name);
-    return true;
-}
-
 ern_session *ern_session_open(ern_engine *eng, const ern_session_options *options, ern_err *e) {
     const ern_config *c = &eng->model->c;
     ern_session_options o;
-    enum ern_dtype dtype = DTYPE_F16;
+    enum ern_dtype k_type, v_type;
     bool ok = false;
     ern_session_defaults(&o);
     if (options) o = *options;
-    if (!kv_type(&dtype, o.kv_type, e)) return NULL;
+    if (!kv_types_from_name(&k_type, &v_type, o.kv_type ? o.kv_type : "f16", e)) return NULL;
     if (o.n_ctx == 0) o.n_ctx = c->max_positions < DEFAULT_CONTEXT ? c->max_positions : DEFAULT_CONTEXT;
     if (o.n_ctx > c->max_positions) {
         ern_fail(e, ERN_LIMIT, "context of %zu tokens: the model was trained for %zu", o.n_ctx, c->max_positions);
         return NULL;
     }
-    const size_t per_token = config_kv_bytes_per_token(c, dtype_info(dtype)->block_bytes), available = memory_available();
-    if (o.n_ctx > available / per_token) {
-        ern_fail(e, ERN_LIMIT, "context of %zu tokens needs %zu bytes of memory, %zu are available (%zu tokens)", o.n_ctx,
-                 o.n_ctx * per_token, available, available / per_token);
+    const size_t wanted = kv_context_bytes(c, o.n_ctx, k_type, v_type), available = memory_available();
+    if (wanted > available) {
+        ern_fail(e, ERN_LIMIT, "context of %zu tokens needs %zu bytes of memory, %zu are available (about %zu tokens)", o.n_ctx,
+                 wanted, available, (size_t)((double)o.n_ctx * ((double)available / (double)wanted)));
         return NULL;
     }
     ern_session *s = mem_zalloc(1, sizeof *s, "session", e);
@@ -56,7 +48,7 @@ ern_session *ern_session_open(ern_engine *eng, const ern_session_options *option
     s->n_ctx = o.n_ctx;
     if (!(s->ids = mem_zalloc(o.n_ctx, sizeof *s->ids, "session", e))) goto out;
     if (!(s->logits = mem_zalloc(c->n_vocab, sizeof *s->logits, "logits", e))) goto out;
-    ok = kv_init(&s->kv, c, o.n_ctx, dtype, e);
+    ok = kv_init_types(&s->kv, c, o.n_ctx, k_type, v_type, e);
 out:
     if (!ok) { ern_session_close(s); return NULL; }
     return s;
@@ -120,13 +112,10 @@ bool ern_session_sync(ern_session *s, const int32_t *ids, size_t n, ern_progress
 
 bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e) {
     const ern_config *c = &src->eng->model->c;
-    if (dst->eng != src->eng || dst->kv.dtype != src->kv.dtype) return ern_fail(e, ERN_ARG, "session copy: engine or KV type differs");
+    if (dst->eng != src->eng || dst->kv.k_type != src->kv.k_type || dst->kv.v_type != src->kv.v_type)
+        return ern_fail(e, ERN_ARG, "session copy: engine or KV type differs");
     if (src->n > dst->n_ctx) return ern_fail(e, ERN_LIMIT, "session copy: %zu tokens into a context of %zu", src->n, dst->n_ctx);
-    const size_t bytes = src->n * src->kv.width * dtype_info(src->kv.dtype)->block_bytes;
-    for (size_t l = 0; l < c->n_layers; l++) {
-        memcpy(kv_at(&dst->kv, dst->kv.k, l, 0), kv_at(&src->kv, src->kv.k, l, 0), bytes);
-        memcpy(kv_at(&dst->kv, dst->kv.v, l, 0), kv_at(&src->kv, src->kv.v, l, 0), bytes);
-    }
+    kv_copy(&dst->kv, &src->kv, src->n);
     memcpy(dst->ids, src->ids, src->n * sizeof *src->ids);
     memcpy(dst->logits, src->logits, c->n_vocab * sizeof *src->logits);
     dst->n = src->n;

@@ -1,11 +1,11 @@
 /* A session in a file (little endian):
  *   OFFSET  SIZE     MEANING
- *   0       8        "ERNKV001"
- *   8       4 x 8    u64: layers, width of a token's keys, KV type (dtype number), tokens n
+ *   0       8        "ERNKV002"
+ *   8       4 x 8    u64: layers, width of a token's keys, KV types (dtype numbers: keys + 65536 values), tokens n
  *   40      8        u64: vocabulary size
  *   48      8        u64: checksum of the model's shapes and first embedding row (FNV-1a)
  *   56      4 n      i32 token ids
- *   then, a layer: keys [n, width], values [n, width]
+ *   then, a layer, a KV head: the tiles of its keys, then of its values (kernels/attention.h), ceil(n / 16) of each
  *   then            f32 logits [vocabulary]
  */
 #include <errno.h>
@@ -38,22 +38,46 @@ static void put_u64(uint8_t *to, uint64_t v) {
     for (size_t i = 0; i < 8; i++) to[i] = (uint8_t)(v >> (8 * i));
 }
 
+/* layers, width, types, tokens, vocabulary, model: what the header says and a loading session wants. */
+static void facts_of(uint64_t facts[6], const ern_session *s) {
+    const ern_kv *kv = &s->kv;
+    const uint64_t f[] = { kv->n_layers, kv->n_heads * kv->d, (uint64_t)kv->k_type | (uint64_t)kv->v_type << 16, s->n,
+                           s->eng->model->c.n_vocab, model_mark(s->eng->model) };
+    memcpy(facts, f, sizeof f);
+}
+
+static bool write_kv(FILE *fp, const ern_kv *kv, size_t n) {
+    const size_t k_bytes = kv_used_bytes(kv, kv->k_type, n), v_bytes = kv_used_bytes(kv, kv->v_type, n);
+    for (size_t l = 0; l < kv->n_layers; l++)
+        for (size_t h = 0; h < kv->n_heads; h++)
+            if (fwrite(kv_keys(kv, l, h), 1, k_bytes, fp) != k_bytes || fwrite(kv_values(kv, l, h), 1, v_bytes, fp) != v_bytes)
+                return false;
+    return true;
+}
+
+static void copy_kv(const ern_kv *kv, const uint8_t *from, size_t n) {
+    const size_t k_bytes = kv_used_bytes(kv, kv->k_type, n), v_bytes = kv_used_bytes(kv, kv->v_type, n);
+    for (size_t l = 0; l < kv->n_layers; l++)
+        for (size_t h = 0; h < kv->n_heads; h++, from += k_bytes + v_bytes) {
+            memcpy(kv_keys(kv, l, h), from, k_bytes);
+            memcpy(kv_values(kv, l, h), from + k_bytes, v_bytes);
+        }
+}
+
 bool ern_session_save(const ern_session *s, const char *path, ern_err *e) {
     const ern_config *c = &s->eng->model->c;
-    const size_t layer_bytes = s->n * s->kv.width * dtype_info(s->kv.dtype)->block_bytes;
-    uint8_t head[HEADER_BYTES] = "ERNKV001";
-    const uint64_t facts[] = { c->n_layers, s->kv.width, (uint64_t)s->kv.dtype, s->n, c->n_vocab, model_mark(s->eng->model) };
+    uint8_t head[HEADER_BYTES] = "ERNKV002";
+    uint64_t facts[6];
     ern_buf tmp = { .max = 8192 };
     bool ok = false;
     FILE *fp = NULL;
     if (!s->has_logits) return ern_fail(e, ERN_ARG, "session: nothing to save before the first token is computed");
+    facts_of(facts, s);
     for (size_t i = 0; i < 6; i++) put_u64(head + 8 + 8 * i, facts[i]);
     if (!buf_printf(&tmp, e, "%s.%ld.tmp", path, (long)getpid())) goto out;
     if (!(fp = fopen(tmp.data, "wb"))) { ern_fail(e, ERN_IO, "%s: %s", path, strerror(errno)); goto out; }
     bool good = fwrite(head, 1, sizeof head, fp) == sizeof head && fwrite(s->ids, sizeof *s->ids, s->n, fp) == s->n;
-    for (size_t l = 0; good && l < c->n_layers; l++)
-        good = fwrite(kv_at(&s->kv, s->kv.k, l, 0), 1, layer_bytes, fp) == layer_bytes &&
-               fwrite(kv_at(&s->kv, s->kv.v, l, 0), 1, layer_bytes, fp) == layer_bytes;
+    good = good && write_kv(fp, &s->kv, s->n);
     good = good && fwrite(s->logits, sizeof *s->logits, c->n_vocab, fp) == c->n_vocab && fflush(fp) == 0;
     good = fclose(fp) == 0 && good;
     fp = NULL;
@@ -68,9 +92,10 @@ out:
 
 static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
     const ern_config *config = &s->eng->model->c;
-    const size_t layer_bytes = n * s->kv.width * dtype_info(s->kv.dtype)->block_bytes;
+    const size_t head_bytes = kv_used_bytes(&s->kv, s->kv.k_type, n) + kv_used_bytes(&s->kv, s->kv.v_type, n);
+    const size_t body_bytes = s->kv.n_layers * s->kv.n_heads * head_bytes;
     const uint8_t *ids, *body, *logits;
-    if (!cursor_bytes(c, n * sizeof(int32_t), &ids, e) || !cursor_bytes(c, 2 * config->n_layers * layer_bytes, &body, e) ||
+    if (!cursor_bytes(c, n * sizeof(int32_t), &ids, e) || !cursor_bytes(c, body_bytes, &body, e) ||
         !cursor_bytes(c, config->n_vocab * sizeof(float), &logits, e))
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -78,10 +103,7 @@ static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
         memcpy(&id, ids + 4 * i, 4);
         if (id < 0 || (size_t)id >= config->n_vocab) return ern_fail(e, ERN_FORMAT, "%s: token %zu has id %d", c->name, i, (int)id);
     }
-    for (size_t l = 0; l < config->n_layers; l++) {
-        memcpy(kv_at(&s->kv, s->kv.k, l, 0), body + 2 * l * layer_bytes, layer_bytes);
-        memcpy(kv_at(&s->kv, s->kv.v, l, 0), body + (2 * l + 1) * layer_bytes, layer_bytes);
-    }
+    copy_kv(&s->kv, body, n);
     memcpy(s->ids, ids, n * sizeof(int32_t));
     memcpy(s->logits, logits, config->n_vocab * sizeof(float));
     s->n = n;
@@ -90,17 +112,16 @@ static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
 }
 
 bool ern_session_load(ern_session *s, const char *path, ern_err *e) {
-    static const char *const names[] = { "layers", "key width", "KV type", NULL, "vocabulary", "weights checksum" };
-    const ern_config *config = &s->eng->model->c;
+    static const char *const names[] = { "layers", "key width", "KV types", NULL, "vocabulary", "weights checksum" };
     ern_map map;
     const uint8_t *magic;
     bool ok = false;
     if (!file_map(&map, path, e)) return false;
     ern_cursor c = { .data = map.data, .size = map.size_bytes, .name = path };
-    const uint64_t wanted[] = { config->n_layers, s->kv.width, (uint64_t)s->kv.dtype, 0, config->n_vocab, model_mark(s->eng->model) };
-    uint64_t found[6];
+    uint64_t wanted[6], found[6];
+    facts_of(wanted, s);
     if (!cursor_bytes(&c, 8, &magic, e)) goto out;
-    if (memcmp(magic, "ERNKV001", 8) != 0) { ern_fail(e, ERN_FORMAT, "%s: not a saved session", path); goto out; }
+    if (memcmp(magic, "ERNKV002", 8) != 0) { ern_fail(e, ERN_FORMAT, "%s: not a saved session", path); goto out; }
     for (size_t i = 0; i < 6; i++) {
         if (!cursor_u64(&c, &found[i], e)) goto out;
         if (names[i] && found[i] != wanted[i]) {

@@ -1,65 +1,70 @@
 /* Grouped-query attention with rotary positions: project, rotate, store, attend, project.
  * Letters: T rows, H query heads, K key heads, d head width. */
 #include <math.h>
-#include <string.h>
 
 #include "model/forward_int.h"
 
-/* One head in place. cs: cos[d/2] then sin[d/2] of this row's position. */
-static void rotate(float *x, const float *cs, size_t d, bool adjacent) {
-    const size_t half = d / 2;
-    for (size_t i = 0; i < half; i++) {
-        float *a = adjacent ? x + 2 * i : x + i, *b = adjacent ? x + 2 * i + 1 : x + i + half;
-        const float u = *a, v = *b, cos = cs[i], sin = cs[half + i];
-        *a = u * cos - v * sin;
-        *b = v * cos + u * sin;
-    }
+struct job { const ern_model *m; ern_work *w; size_t layer, T; const model_row *rows; };
+
+/* Rows of one tile go to one thread: in small types tokens share bytes. */
+static size_t tile_end(const struct job *j, size_t t) {
+    const model_row *r = j->rows;
+    while (t > 0 && t < j->T && r[t].kv == r[t - 1].kv && r[t].pos / ATTENTION_TILE == r[t - 1].pos / ATTENTION_TILE) t++;
+    return t;
 }
 
-static void store(void *to, const float *x, size_t n, enum ern_dtype dtype) {
-    uint16_t *h = to;
-    if (dtype == DTYPE_F32) memcpy(to, x, n * sizeof *x);
-    else if (dtype == DTYPE_F16)
-        for (size_t i = 0; i < n; i++) h[i] = f32_to_f16(x[i]);
-    else
-        for (size_t i = 0; i < n; i++) h[i] = f32_to_bf16(x[i]);
-}
-
-struct attend_job { const ern_model *m; ern_work *w; size_t layer, T; const model_row *rows; };
-
-/* Work items are (row, head), dealt round: later rows of a prompt see more keys, so equal blocks would be unequal work. */
-static void attend_part(void *ctx, size_t thread, size_t n_threads) {
-    const struct attend_job *j = ctx;
+/* Rotate the queries and keys of some rows, then put their keys and values where all later rows find them. */
+static void place_part(void *ctx, size_t thread, size_t n_threads) {
+    const struct job *j = ctx;
     const ern_config *c = &j->m->c;
-    const size_t d = c->head_dim, H = c->n_heads, group = H / c->n_kv_heads;
-    float *scratch = j->w->scores + thread * (j->w->max_tokens + 16);
-    const float scale = 1.0f / sqrtf((float)d);
-    for (size_t i = thread; i < j->T * H; i += n_threads) {
-        const size_t t = i / H, head = i % H, kv_head = head / group;
-        const model_row *r = &j->rows[t];
-        const size_t off_bytes = kv_head * d * dtype_info(r->kv->dtype)->block_bytes;
-        j->w->k->attend(j->w->att + (t * H + head) * d, j->w->q + (t * H + head) * d,
-                        (const char *)kv_at(r->kv, r->kv->k, j->layer, 0) + off_bytes,
-                        (const char *)kv_at(r->kv, r->kv->v, j->layer, 0) + off_bytes, r->kv->dtype, r->kv->width,
-                        r->pos + 1, d, scale, scratch);
+    const ern_kernels *k = j->w->k;
+    const size_t d = c->head_dim, H = c->n_heads, K = c->n_kv_heads;
+    size_t from, to;
+    pool_part(j->T, 1, thread, n_threads, &from, &to);
+    to = tile_end(j, to);
+    for (size_t t = tile_end(j, from); t < to; t++) {
+        const ern_kv *kv = j->rows[t].kv;
+        const size_t pos = j->rows[t].pos;
+        const float *cs = j->w->angles + t * d;
+        float *keys = j->w->kk + t * K * d, *values = j->w->vv + t * K * d;
+        k->rope(j->w->q + t * H * d, cs, H, d, c->rope_adjacent);
+        k->rope(keys, cs, K, d, c->rope_adjacent);
+        for (size_t head = 0; head < K; head++) {
+            attention_store(k, kv->k_type, true, kv_keys(kv, j->layer, head), pos, keys + head * d, d);
+            attention_store(k, kv->v_type, false, kv_values(kv, j->layer, head), pos, values + head * d, d);
+        }
     }
+}
+
+/* Neighbouring rows of one sequence are one job: they read its keys and values together. */
+static size_t list_jobs(const struct job *j, attention_job *jobs) {
+    const ern_config *c = &j->m->c;
+    const size_t row = c->n_heads * c->head_dim;
+    size_t n = 0;
+    for (size_t t = 0; t < j->T; t++) {
+        const model_row *r = &j->rows[t];
+        if (t > 0 && r->kv == r[-1].kv && r->pos == r[-1].pos + 1) { jobs[n - 1].n_tokens++; continue; }
+        jobs[n++] = (attention_job){
+            .q = j->w->q + t * row, .out = j->w->att + t * row, .n_tokens = 1, .first_keys = r->pos + 1, .is_causal = true,
+            .k = kv_keys(r->kv, j->layer, 0), .v = kv_values(r->kv, j->layer, 0), .k_head_bytes = r->kv->k_head_bytes,
+            .v_head_bytes = r->kv->v_head_bytes, .k_type = r->kv->k_type, .v_type = r->kv->v_type
+        };
+    }
+    return n;
 }
 
 void attention(const ern_model *m, ern_work *w, const model_layer *l, size_t layer, const model_row *rows, size_t T) {
     const ern_config *c = &m->c;
-    const size_t d = c->head_dim, H = c->n_heads, K = c->n_kv_heads;
+    struct job job = { m, w, layer, T, rows };
     linear(w, w->q, w->h, T, &l->q);
     linear(w, w->kk, w->h, T, &l->k);
     linear(w, w->vv, w->h, T, &l->v);
-    for (size_t t = 0; t < T; t++) {
-        const float *cs = w->angles + t * d;
-        for (size_t head = 0; head < H; head++) rotate(w->q + (t * H + head) * d, cs, d, c->rope_adjacent);
-        for (size_t head = 0; head < K; head++) rotate(w->kk + (t * K + head) * d, cs, d, c->rope_adjacent);
-        const ern_kv *kv = rows[t].kv;
-        store(kv_at(kv, kv->k, layer, rows[t].pos), w->kk + t * K * d, K * d, kv->dtype);
-        store(kv_at(kv, kv->v, layer, rows[t].pos), w->vv + t * K * d, K * d, kv->dtype);
-    }
-    struct attend_job job = { m, w, layer, T, rows };
-    pool_run(w->pool, attend_part, &job);
+    if (T == 1) place_part(&job, 0, 1);
+    else pool_run(w->pool, place_part, &job);
+    const attention_call call = {
+        .d = c->head_dim, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .scale = 1.0f / sqrtf((float)c->head_dim),
+        .is_exact = w->exact, .scratch = w->attention, .max_rows = w->max_rows, .max_keys = w->max_tokens
+    };
+    attention_run(w->k, w->pool, &call, w->jobs, list_jobs(&job, w->jobs));
     linear(w, w->y, w->att, T, &l->o);
 }

@@ -7,32 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "model/forward_int.h"
-
-bool kv_init(ern_kv *out, const ern_config *c, size_t max_tokens, enum ern_dtype dtype, ern_err *e) {
-    const size_t size = dtype_info(dtype)->block_bytes, width = c->n_kv_heads * c->head_dim;
-    if (max_tokens == 0 || max_tokens > SIZE_MAX / 4 / size / width / c->n_layers)
-        return ern_fail(e, ERN_LIMIT, "context of %zu tokens is out of range", max_tokens);
-    const size_t half = c->n_layers * max_tokens * width * size;
-    /* Pages are committed when they are written, so a long context costs nothing until it is used. */
-    void *p = mmap(NULL, 2 * half, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of keys and values of %zu tokens", 2 * half, max_tokens);
-    *out = (ern_kv){ .dtype = dtype, .max_tokens = max_tokens, .width = width, .size_bytes = 2 * half,
-                     .k = p, .v = (char *)p + half };
-    return true;
-}
-
-void kv_deinit(ern_kv *kv) {
-    if (kv->k) munmap(kv->k, kv->size_bytes);
-    *kv = (ern_kv){ 0 };
-}
-
-void *kv_at(const ern_kv *kv, void *base, size_t layer, size_t pos) {
-    return (char *)base + (layer * kv->max_tokens + pos) * kv->width * dtype_info(kv->dtype)->block_bytes;
-}
 
 /* Two passes over one list: the first adds up sizes, the second hands out pointers. */
 static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
@@ -54,7 +30,8 @@ static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
     TAKE(gate, T * F * sizeof(float));
     TAKE(up, T * F * sizeof(float));
     TAKE(angles, T * c->head_dim * sizeof(float));
-    TAKE(scores, pool_n(w->pool) * (w->max_tokens + 16) * sizeof(float));
+    TAKE(jobs, T * sizeof(attention_job));
+    TAKE(attention, attention_scratch_bytes(c->head_dim, c->n_heads, c->n_kv_heads, T, w->max_tokens, pool_n(w->pool)));
     TAKE(q8, matmul_scratch_bytes(T, widest));
     TAKE(picked, T * D * sizeof(float));
     if (c->n_experts) {

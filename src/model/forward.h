@@ -3,20 +3,8 @@
 #ifndef MODEL_FORWARD_H
 #define MODEL_FORWARD_H
 
-#include "kernels/kernels.h"
+#include "model/kv.h"
 #include "model/weights.h"
-
-/* Keys and values of one sequence; memory is committed as it is written. */
-typedef struct {
-    enum ern_dtype dtype;       /* DTYPE_F16, DTYPE_BF16 or DTYPE_F32 */
-    size_t max_tokens, width;   /* width = n_kv_heads * head_dim */
-    size_t size_bytes;
-    void *k, *v;                /* [n_layers, max_tokens, width] */
-} ern_kv;
-
-bool kv_init(ern_kv *kv, const ern_config *c, size_t max_tokens, enum ern_dtype dtype, ern_err *e);
-void kv_deinit(ern_kv *kv);
-void *kv_at(const ern_kv *kv, void *base, size_t layer, size_t pos);
 
 typedef struct {
     int32_t id;

@@ -15,7 +15,8 @@ struct ern_work {
     float *att;                 /* [T, H d] */
     float *gate, *up;           /* [T, max(F, shared F)] */
     float *angles;              /* [T, d] cos then sin of each pair */
-    float *scores;              /* [threads, max_tokens] */
+    attention_job *jobs;        /* [T] runs of rows of one sequence */
+    void *attention;            /* attention_run's scratch */
     void *q8;                   /* 8-bit activations of the widest input */
     float *probs;               /* [T, E] */
     float *weights;             /* [T, n_used] */
