@@ -8,14 +8,11 @@
 #include "tensor/dequant.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define FUSED_M 4           /* up to here weights go from memory to the registers; beyond, through a buffer */
-#define FUSED_AHEAD 4096    /* bytes asked for ahead: far enough for the memory's latency */
+#define DIRECT_TILES 4      /* up to here weights are unpacked in each tile; beyond, once into a buffer */
 
 /* Unpacked panels in the buffer: per block 512 bytes of code8, then scales, then minima: 16 f32 each.
  * WIDE: codes up to 255, offset 128; BUF_32, BUF_16: codes below 128, offset 32; with a minimum there is no offset. */
 enum { BUF_WIDE = PANEL_COUNT, BUF_32, BUF_32M, BUF_16, BUF_16M };
-#define BUF_BLOCK 768
-
 INLINE bool kind_is_16(int kind) {
     return kind == PANEL_Q2K || kind == PANEL_Q3K || kind == PANEL_Q6K || kind == BUF_16 || kind == BUF_16M;
 }
@@ -36,13 +33,14 @@ INLINE int kind_shift(int kind) {               /* log2(128 / offset); 31: no of
     }
 }
 INLINE bool kind_is_buf(int kind) { return kind >= BUF_WIDE; }
+INLINE size_t buf_bytes(int kind) { return 512 + 64 * (size_t)((kind_is_16(kind) ? 2 : 1) * (kind_has_min(kind) ? 2 : 1)); }
 INLINE size_t kind_unit_blocks(int kind) { return kind_is_buf(kind) ? 1 : kind >= PANEL_Q2K ? 8 : 2; }
 INLINE size_t kind_unit_bytes(int kind) {
     switch (kind) {
 #define X(kind, dtype, unit_n, unit_bytes, shift, run, min) case PANEL_##kind: return unit_bytes;
     PANEL_MAP(X)
 #undef X
-    default: return BUF_BLOCK;
+    default: return buf_bytes(kind);
     }
 }
 
@@ -190,15 +188,23 @@ INLINE void tile(int kind, int M, int N, const uint8_t *const *panel, size_t n_b
         }
 }
 
-/* ---- few tokens: straight from the packed panel ------------------------------------------------- */
+/* ---- few tokens: straight from the packed panels ------------------------------------------------ */
 
-INLINE void fused(int kind, int M, const panel_job *j, size_t p0, size_t p1) {
-    const ern_matrix *w = j->w;
-    const size_t n_blocks = w->panel_bytes / kind_unit_bytes(kind) * kind_unit_blocks(kind);
-    for (size_t p = p0; p < p1; p++) {
-        const uint8_t *panel = w->packed + p * w->panel_bytes;
-        tile(kind, M, V_HALVES, &panel, n_blocks, j->act, j->y, p * PANEL_ROWS, w->R, panel + FUSED_AHEAD,
-             kind_unit_bytes(kind) / kind_unit_blocks(kind));
+/* Two vectors of rows, from row on. */
+typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes; } strip;
+
+INLINE void strip_tile(int kind, int M, int N, const strip *s, const act_block *const *a, float *const *y) {
+    tile(kind, M, N, s->panel, s->n_blocks, a, y, s->row, s->R, s->ahead, s->ahead_bytes);
+}
+
+INLINE void strip_any(int kind, const strip *s, size_t M, const act_block *const *a, float *const *y) {
+    switch (M) {
+    case 1: strip_tile(kind, 1, 2, s, a, y); break;
+    case 2: strip_tile(kind, 2, 2, s, a, y); break;
+    case 3: strip_tile(kind, 3, 2, s, a, y); break;
+    case 4: strip_tile(kind, TILE_M > 3 ? 4 : 1, 2, s, a, y); break;
+    case 5: strip_tile(kind, TILE_M > 3 ? 5 : 1, 2, s, a, y); break;
+    default: strip_tile(kind, TILE_M > 3 ? 6 : 1, 2, s, a, y); break;
     }
 }
 
@@ -213,7 +219,7 @@ INLINE void unpack(int kind, uint8_t *out, const uint8_t *u, size_t n_blocks) {
     const int n_halves = kind_is_16(kind) ? 2 : 1, shift = kind_shift(kind);
     const char add = kind_is_wide(kind) || shift == 31 ? 0 : (char)(32 - (128 >> shift));
     for (size_t at = 0; at < n_blocks; at += kind_unit_blocks(kind), u += kind_unit_bytes(kind))
-        for (size_t b = 0; b < kind_unit_blocks(kind); b++, out += BUF_BLOCK)
+        for (size_t b = 0; b < kind_unit_blocks(kind); b++, out += buf_bytes(kind))
             for (size_t half = 0; half < V_HALVES; half++) {
 #pragma GCC unroll 8
                 for (size_t g = 0; g < 8; g++)
@@ -226,23 +232,9 @@ INLINE void unpack(int kind, uint8_t *out, const uint8_t *u, size_t n_blocks) {
             }
 }
 
-/* Two vectors of rows in the buffer, from row on. */
-typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes; } strip;
-
-INLINE void strip_tile(int kind, int M, const strip *s, const act_block *const *a, float *const *y) {
-    tile(kind, M, 2, s->panel, s->n_blocks, a, y, s->row, s->R, s->ahead, s->ahead_bytes);
-}
-
 #define STRIP(buf)                                                                                          \
     static void strip_##buf(const strip *s, size_t M, const act_block *const *a, float *const *y) {         \
-        switch (M) {                                                                                        \
-        case 1: strip_tile(buf, 1, s, a, y); break;                                                         \
-        case 2: strip_tile(buf, 2, s, a, y); break;                                                         \
-        case 3: strip_tile(buf, 3, s, a, y); break;                                                         \
-        case 4: strip_tile(buf, TILE_M > 3 ? 4 : 1, s, a, y); break;                                        \
-        case 5: strip_tile(buf, TILE_M > 3 ? 5 : 1, s, a, y); break;                                        \
-        default: strip_tile(buf, TILE_M > 3 ? 6 : 1, s, a, y); break;                                       \
-        }                                                                                                   \
+        strip_any(buf, s, M, a, y);                                                                         \
     }
 STRIP(BUF_WIDE)
 STRIP(BUF_32)
@@ -250,71 +242,74 @@ STRIP(BUF_32M)
 STRIP(BUF_16)
 STRIP(BUF_16M)
 
-static void run_strip(int buf, const strip *s, size_t M, const act_block *const *a, float *const *y) {
-    switch (buf) {
-    case BUF_WIDE: strip_BUF_WIDE(s, M, a, y); break;
-    case BUF_32: strip_BUF_32(s, M, a, y); break;
-    case BUF_32M: strip_BUF_32M(s, M, a, y); break;
-    case BUF_16: strip_BUF_16(s, M, a, y); break;
-    default: strip_BUF_16M(s, M, a, y); break;
-    }
-}
-
 /* ---- one format: its functions ------------------------------------------------------------------ */
 
-typedef struct { void (*fused)(const panel_job *, size_t, size_t), (*unpack)(uint8_t *, const uint8_t *, size_t); int buf; } kind_fns;
+typedef void (*strip_fn)(const strip *s, size_t M, const act_block *const *a, float *const *y);
+typedef struct {
+    strip_fn direct, buffered;
+    void (*unpack)(uint8_t *out, const uint8_t *u, size_t n_blocks);
+    size_t buf_bytes;       /* a block */
+} kind_fns;
 
 #define FORMAT(kind, dtype, unit_n, unit_bytes, shift, run, min)                                            \
-    static void fused_##kind(const panel_job *j, size_t p0, size_t p1) {                                    \
-        switch (j->T) {                                                                                     \
-        case 1: fused(PANEL_##kind, 1, j, p0, p1); break;                                                   \
-        case 2: fused(PANEL_##kind, 2, j, p0, p1); break;                                                   \
-        case 3: fused(PANEL_##kind, 3, j, p0, p1); break;                                                   \
-        default: fused(PANEL_##kind, 4, j, p0, p1); break;                                                  \
-        }                                                                                                   \
+    static void direct_##kind(const strip *s, size_t M, const act_block *const *a, float *const *y) {       \
+        strip_any(PANEL_##kind, s, M, a, y);                                                                \
     }                                                                                                       \
     static void unpack_##kind##_panel(uint8_t *out, const uint8_t *u, size_t n_blocks) {                    \
         unpack(PANEL_##kind, out, u, n_blocks);                                                             \
     }
 PANEL_MAP(FORMAT)
 
-static const kind_fns formats[PANEL_COUNT] = {
-#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) [PANEL_##kind] = { fused_##kind, unpack_##kind##_panel, -1 },
-    PANEL_MAP(X)
-#undef X
-};
+static strip_fn strip_of(int buf) {
+    switch (buf) {
+    case BUF_WIDE: return strip_BUF_WIDE;
+    case BUF_32: return strip_BUF_32;
+    case BUF_32M: return strip_BUF_32M;
+    case BUF_16: return strip_BUF_16;
+    default: return strip_BUF_16M;
+    }
+}
 
-static int buf_of_kind(int kind) {
+static kind_fns fns_of(int kind) {
     switch (kind) {
-#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) case PANEL_##kind: return buf_of(PANEL_##kind);
+#define X(kind, dtype, unit_n, unit_bytes, shift, run, min)                                                 \
+    case PANEL_##kind:                                                                                      \
+        return (kind_fns){ direct_##kind, strip_of(buf_of(PANEL_##kind)), unpack_##kind##_panel,            \
+                           buf_bytes(buf_of(PANEL_##kind)) };
     PANEL_MAP(X)
 #undef X
-    default: return BUF_WIDE;
+    default: return (kind_fns){ 0 };
     }
 }
 
 static void gemm(const panel_job *j, size_t p0, size_t p1) {
     const ern_matrix *w = j->w;
     const panel_info *info = panel_info_of((enum panel_kind)w->kind);
-    const kind_fns *f = &formats[w->kind];
-    if (j->T <= FUSED_M) { f->fused(j, p0, p1); return; }
+    const kind_fns f = fns_of(w->kind);
     const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = 2 / V_HALVES;
     const size_t n_tiles = (j->T + TILE_M - 1) / TILE_M;
-    const int buf = buf_of_kind(w->kind);
-    uint8_t *second = (uint8_t *)j->buffer + (per_strip - 1) * n_blocks * BUF_BLOCK;
+    const bool is_direct = w->kind == PANEL_Q8 || n_tiles <= DIRECT_TILES;
+    uint8_t *second = (uint8_t *)j->buffer + (per_strip - 1) * n_blocks * f.buf_bytes;
     for (size_t p = p0; p < p1; p += per_strip) {
         const uint8_t *panel = w->packed + p * w->panel_bytes;
         const bool is_pair = per_strip == 2 && p + 1 < p1;
-        strip s = { .panel = { j->buffer, is_pair ? second : j->buffer }, .n_blocks = n_blocks, .row = p * PANEL_ROWS,
+        const size_t strip_bytes = per_strip * w->panel_bytes;
+        strip s = { .panel = { panel, is_pair ? panel + w->panel_bytes : panel }, .n_blocks = n_blocks, .row = p * PANEL_ROWS,
                     .R = is_pair || w->R < (p + 1) * PANEL_ROWS ? w->R : (p + 1) * PANEL_ROWS };
-        f->unpack(j->buffer, panel, n_blocks);
-        if (is_pair) f->unpack(second, panel + w->panel_bytes, n_blocks);
-        s.ahead = panel + per_strip * w->panel_bytes;
-        s.ahead_bytes = (per_strip * w->panel_bytes / (n_tiles * n_blocks) + 63) / 64 * 64;
+        if (!is_direct) {
+            f.unpack(j->buffer, panel, n_blocks);
+            if (is_pair) f.unpack(second, panel + w->panel_bytes, n_blocks);
+            s.panel[0] = j->buffer;
+            s.panel[1] = is_pair ? second : j->buffer;
+        }
+        const uint8_t *end = p + per_strip < p1 ? panel + 2 * strip_bytes : panel;
+        s.ahead = panel + strip_bytes;
+        s.ahead_bytes = s.ahead < end ? (strip_bytes / (n_tiles * n_blocks) + 63) / 64 * 64 : 0;
         for (size_t i = 0; i < n_tiles; i++) {
             const size_t t0 = j->T * i / n_tiles, t1 = j->T * (i + 1) / n_tiles;
-            run_strip(buf, &s, t1 - t0, j->act + t0, j->y + t0);
+            (is_direct ? f.direct : f.buffered)(&s, t1 - t0, j->act + t0, j->y + t0);
             s.ahead += n_blocks * s.ahead_bytes;
+            if (s.ahead >= end) s.ahead_bytes = 0;
         }
     }
 }
