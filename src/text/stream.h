@@ -5,7 +5,8 @@
  *     stream_finish(s, &out, &e);                 what was held back; cut characters become U+FFFD
  *
  * Text that may be the beginning of a stop string is held until it is decided; the stop string itself and what follows
- * it are never given out. The stop strings are copied; the tokenizer is borrowed and outlives the stream.
+ * it are never given out; of several stop strings the one complete first ends the text. Special tokens are left out, but
+ * not the marks that text/reason.h reads ("<think>", "<response>", "<tool_call>"). The stop strings are copied; the tokenizer is borrowed and outlives the stream.
  */
 #ifndef TEXT_STREAM_H
 #define TEXT_STREAM_H
@@ -15,6 +16,7 @@
 typedef struct ern_stream ern_stream;
 
 ern_stream *stream_open(const ern_tokenizer *t, const char *const *stops, size_t n_stops, ern_err *e);
+void stream_show_specials(ern_stream *s);                 /* special tokens too, as they are written */
 bool stream_feed(ern_stream *s, int32_t id, ern_buf *out, bool *stopped, ern_err *e);
 bool stream_finish(ern_stream *s, ern_buf *out, ern_err *e);
 void stream_close(ern_stream *s);

@@ -44,9 +44,11 @@ ern_tokenizer *tokenizer_from_vocab(const tokenizer_vocab *v, ern_err *e);
 const tokenizer_vocab *tokenizer_vocab_of(const ern_tokenizer *t);
 void tokenizer_close(ern_tokenizer *t);
 
-/* Flags of encode. Without SPECIALS the text is plain: it can never become an added or special token that
- * is marked special/control. ADD also adds BOS/EOS ([CLS]/[SEP]) where the tokenizer says so. */
-enum { TOKENIZER_PLAIN = 0, TOKENIZER_SPECIALS = 1, TOKENIZER_ADD = 2 };
+/* Flags of encode. Without SPECIALS the text is plain: special tokens in it are ordinary text; user-defined pieces still
+ * match, as in SentencePiece, even those that a config names as special (ERNIE's "<|end_of_sentence|>"). LITERAL is
+ * stricter: no token that tokenizer_type calls control can come out, whatever a user typed. ADD also adds BOS/EOS
+ * ([CLS]/[SEP]) where the tokenizer says so. */
+enum { TOKENIZER_PLAIN = 0, TOKENIZER_SPECIALS = 1, TOKENIZER_ADD = 2, TOKENIZER_LITERAL = 4 };
 
 /* Append the ids of text[0..n). Bad UTF-8 is ERN_FORMAT with the byte offset. */
 bool tokenizer_encode(const ern_tokenizer *t, const char *text, size_t n, unsigned flags, ern_ids *out, ern_err *e);

@@ -1,0 +1,136 @@
+/* Regular expressions of pre-tokenizers, through PCRE2's JIT. The vocabularies write them for Oniguruma and Rust; what
+ * means something else here is rewritten (\s and \w) or refused (set operations inside a class). Steps are limited, so
+ * that an expression from a hostile file ends in an error. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "text/tokenizer_int.h"
+
+#define MAX_PATTERN_BYTES ((size_t)1 << 14)
+#define MAX_MATCH_STEPS 50000000u           /* of one match; a run of 1 MB of spaces takes about two million */
+#define MAX_HEAP_KIB (64u << 10)
+#define JIT_STACK_START ((size_t)32 << 10)
+#define JIT_STACK_MAX ((size_t)32 << 20)
+
+/* White_Space of Unicode, which PCRE2's own \s exceeds by U+180E. */
+#define SPACE_CLASS "\\p{Z}\\x{09}-\\x{0D}\\x{85}"
+#define WORD_CLASS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+
+struct tok_regex { pcre2_code *code; bool has_jit; };
+
+static bool add_class(ern_buf *b, char letter, bool in_class, ern_err *e) {
+    const char *set = letter == 's' || letter == 'S' ? SPACE_CLASS : WORD_CLASS;
+    const bool is_negated = letter == 'S' || letter == 'W';
+    if (in_class && is_negated) return buf_char(b, '\\', e) && buf_char(b, letter, e);
+    return in_class ? buf_str(b, set, e) : buf_printf(b, e, "[%s%s]", is_negated ? "^" : "", set);
+}
+
+static bool translate(const char *pattern, ern_buf *b, ern_err *e) {
+    bool in_class = false;
+    size_t class_at = 0;
+    for (size_t i = 0; pattern[i]; i++) {
+        const char c = pattern[i];
+        if (c == '\\' && pattern[i + 1]) {
+            const char next = pattern[++i];
+            const bool ok = next == 's' || next == 'S' || next == 'w' || next == 'W'
+                                ? add_class(b, next, in_class, e) : buf_char(b, c, e) && buf_char(b, next, e);
+            if (!ok) return false;
+            continue;
+        }
+        if (in_class) {
+            if (c == '&' && pattern[i + 1] == '&')
+                return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a set operation (&&) at offset %zu is not supported", pattern, i);
+            if (c == '[' && pattern[i + 1] != ':')
+                return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a class inside a class at offset %zu is not supported", pattern, i);
+            if (c == ']' && i > class_at) in_class = false;
+        } else if (c == '[') {
+            in_class = true;
+            class_at = i + 1 + (pattern[i + 1] == '^');
+        }
+        if (in_class && c == '[' && pattern[i + 1] == ':') {            /* [:name:] goes over whole */
+            const char *end = strstr(pattern + i, ":]");
+            if (end && i >= class_at) {
+                if (!buf_add(b, pattern + i, (size_t)(end - pattern) + 2 - i, e)) return false;
+                i = (size_t)(end - pattern) + 1;
+                continue;
+            }
+        }
+        if (!buf_char(b, c, e)) return false;
+    }
+    return true;
+}
+
+tok_regex *regex_open(const char *pattern, ern_err *e) {
+    tok_regex *r = NULL;
+    ern_buf b = { .max = 4 * MAX_PATTERN_BYTES };
+    bool ok = false;
+    if (strlen(pattern) > MAX_PATTERN_BYTES) {
+        ern_fail(e, ERN_LIMIT, "regex: %zu bytes, at most %zu are taken", strlen(pattern), MAX_PATTERN_BYTES);
+        goto out;
+    }
+    if (!(r = mem_zalloc(1, sizeof *r, "regex", e)) || !translate(pattern, &b, e) || !buf_reserve(&b, 0, e)) goto out;
+    int code;
+    PCRE2_SIZE at;
+    r->code = pcre2_compile((PCRE2_SPTR)b.data, b.len, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    if (!r->code) {
+        char why[128] = "";
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+        ern_fail(e, code == PCRE2_ERROR_NOMEMORY ? ERN_NOMEM : ERN_FORMAT, "regex \"%.200s\": %s (near offset %zu)", pattern, why,
+                 (size_t)at);
+        goto out;
+    }
+    r->has_jit = pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) == 0;      /* without it matching is only slower */
+    ok = true;
+out:
+    buf_deinit(&b);
+    if (!ok) {
+        regex_close(r);
+        r = NULL;
+    }
+    return r;
+}
+
+void regex_close(tok_regex *r) {
+    if (!r) return;
+    pcre2_code_free(r->code);
+    free(r);
+}
+
+static bool scratch_init(tok_regex_scratch *w, ern_err *e) {
+    if (w->match) return true;
+    if (!w->context) w->context = pcre2_match_context_create(NULL);
+    if (w->context && !w->stack) w->stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAX, NULL);
+    if (!w->context || !w->stack || !(w->match = pcre2_match_data_create(1, NULL)))
+        return ern_fail(e, ERN_NOMEM, "regex: no memory for matching");
+    pcre2_set_match_limit(w->context, MAX_MATCH_STEPS);
+    pcre2_set_heap_limit(w->context, MAX_HEAP_KIB);
+    pcre2_jit_stack_assign(w->context, NULL, w->stack);
+    return true;
+}
+
+void regex_scratch_deinit(tok_regex_scratch *w) {
+    pcre2_match_data_free(w->match);
+    pcre2_match_context_free(w->context);
+    pcre2_jit_stack_free(w->stack);
+    *w = (tok_regex_scratch){ 0 };
+}
+
+int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, ern_err *e) {
+    if (!scratch_init(w, e)) return -1;
+    const int found = r->has_jit ? pcre2_jit_match(r->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, w->match, w->context)
+                                 : pcre2_match(r->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, w->match, w->context);
+    if (found == PCRE2_ERROR_NOMATCH) return 0;
+    if (found < 0) {
+        char why[128] = "";
+        pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
+        ern_fail(e, found == PCRE2_ERROR_NOMEMORY ? ERN_NOMEM : ERN_LIMIT, "regex of the pre-tokenizer at byte %zu: %s", from, why);
+        return -1;
+    }
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(w->match);
+    *a = at[0];
+    *b = at[1] < at[0] ? at[0] : at[1];         /* \K may turn them round */
+    return 1;
+}
