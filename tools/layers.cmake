@@ -78,6 +78,9 @@ function(ern_isa_flags)
   file(GLOB vnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_vnni.c)
   set_property(SOURCE ${vnni} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
+  file(GLOB bf16 ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_bf16.c)
+  set_property(SOURCE ${bf16} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
+    -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c)
   file(GLOB avxvnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avxvnni.c)
   set_property(SOURCE ${avxvnni} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -mavx2 -mfma -mf16c -mavxvnni)
 endfunction()
