@@ -9,7 +9,7 @@
 enum { TILE_ROWS = ATTENTION_MAX_GROUP, INLINE_WORK = 2048 };   /* rows x keys below which waking threads costs more */
 #define LOG2_E 1.44269504088896f
 
-/* Some tokens of a job, one KV head, some chunks. parts: where each chunk's result goes when an item is one chunk of several. */
+/* Some tokens of a job, one KV head, some chunks. parts: where chunk c's result goes when the tile is split, [c, n_rows (D + 2)]. */
 typedef struct {
     const attention_job *job;
     size_t head, token, n_tokens, chunk, n_chunks;
@@ -119,10 +119,12 @@ static void run_item(const plan *p, const item *x, const buffers *b) {
     for (size_t r = 0; r < n_rows; r++) b->n_keys[r] = (uint32_t)keys_of(j, x->token + r / p->group);
     load_queries(p, x, isa, &t, b->o2, D);
     if (x->parts) {
-        t.m = x->parts + x->chunk * n_rows * (D + 2);
-        t.l = t.m + n_rows;
-        t.o = t.l + n_rows;
-        isa->chunk(&t, x->chunk);
+        for (size_t c = x->chunk; c < x->chunk + x->n_chunks; c++) {
+            t.m = x->parts + c * n_rows * (D + 2);
+            t.l = t.m + n_rows;
+            t.o = t.l + n_rows;
+            isa->chunk(&t, c);
+        }
         return;
     }
     start_sums(b->m, b->l, b->o, n_rows, D);
@@ -183,8 +185,11 @@ static void add_tile(plan *p, const item *tile, size_t share) {
     x.parts = p->parts + p->used_part_floats;
     p->used_part_floats += n_floats;
     p->splits[p->n_splits++] = x;
-    x.n_chunks = 1;
-    for (x.chunk = 0; x.chunk < tile->n_chunks; x.chunk++) p->items[p->n_items++] = x;
+    const size_t step = (share + n_rows * ATTENTION_CHUNK - 1) / (n_rows * ATTENTION_CHUNK);
+    for (x.chunk = 0; x.chunk < tile->n_chunks; x.chunk += step) {
+        x.n_chunks = least(step, tile->n_chunks - x.chunk);
+        p->items[p->n_items++] = x;
+    }
 }
 
 /* The last tiles of a prompt see the most keys: they come first, so that threads end together. */
@@ -221,7 +226,7 @@ void attention_run(const ern_kernels *k, ern_pool *pool, const attention_call *c
     p.thread_scratch = at + round_up(p.n_part_floats * 4);
     const size_t work = work_of(&p, jobs, n_jobs), tokens = tokens_a_tile(&p, jobs, n_jobs, n_threads);
     const bool is_small = work <= INLINE_WORK || n_threads == 1;
-    for (size_t i = 0; i < n_jobs; i++) add_job(&p, &jobs[i], tokens, is_small ? work : work / (2 * n_threads));
+    for (size_t i = 0; i < n_jobs; i++) add_job(&p, &jobs[i], tokens, is_small ? work : work / (4 * n_threads));
     if (is_small) items_part(&p, 0, 1);
     else pool_run(pool, items_part, &p);
     atomic_store(&p.next, 0);
