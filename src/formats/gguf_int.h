@@ -40,6 +40,8 @@ typedef struct {
     const uint8_t *data;            /* numbers, in the file; not aligned */
     const char *str;
     const char *const *list;        /* array of strings */
+    const uint8_t *raw;             /* the value as the file has it, for copies */
+    size_t raw_n;
 } gguf_kv;
 
 typedef struct { gguf_kv *kv; size_t n; ern_names names; } gguf_meta;

@@ -126,15 +126,22 @@ static bool read_array(gguf_kv *kv, ern_cursor *c, gguf_arena *a, ern_err *e) {
     return true;
 }
 
-static bool read_kv(gguf_kv *kv, ern_cursor *c, gguf_arena *a, ern_err *e) {
-    if (!gguf_name(c, a, GGUF_MAX_KEY, "key", &kv->key, e)) return false;
-    if (!read_type(c, &kv->type, kv->key, e)) return false;
+static bool read_value(gguf_kv *kv, ern_cursor *c, gguf_arena *a, ern_err *e) {
     if (kv->type == GGUF_STR) return read_text(c, a, kv->key, &kv->str, e);
     if (kv->type == GGUF_ARRAY) return read_array(kv, c, a, e);
     if (!cursor_bytes(c, type_bytes[kv->type], &kv->data, e)) return false;
     if (kv->type == GGUF_BOOL && *kv->data > 1)
         return ern_fail(e, ERN_FORMAT, "%s: key %s at byte %zu: truth value %u, 0 or 1 wanted", c->name, kv->key, c->pos - 1,
                         *kv->data);
+    return true;
+}
+
+static bool read_kv(gguf_kv *kv, ern_cursor *c, gguf_arena *a, ern_err *e) {
+    if (!gguf_name(c, a, GGUF_MAX_KEY, "key", &kv->key, e) || !read_type(c, &kv->type, kv->key, e)) return false;
+    const size_t at = c->pos;
+    if (!read_value(kv, c, a, e)) return false;
+    kv->raw = c->data + at;
+    kv->raw_n = c->pos - at;
     return true;
 }
 

@@ -136,6 +136,11 @@ bool gguf_writer_array_f32(ern_gguf_writer *w, const char *key, const float *v, 
     return ok;
 }
 
+bool gguf_writer_copy(ern_gguf_writer *w, const ern_gguf *from, size_t i, ern_err *e) {
+    const gguf_kv *kv = &gguf_metadata(from)->kv[i];
+    return begin_key(w, kv->key, kv->type, e) && buf_add(&w->keys, kv->raw, kv->raw_n, e);
+}
+
 bool gguf_writer_declare(ern_gguf_writer *w, const ern_view *v, ern_err *e) {
     size_t size = 0;
     const ern_dtype_info *info = dtype_info(v->dtype);

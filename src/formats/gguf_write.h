@@ -10,7 +10,7 @@
 #ifndef FORMATS_GGUF_WRITE_H
 #define FORMATS_GGUF_WRITE_H
 
-#include "tensor/dtype.h"
+#include "formats/gguf.h"
 
 typedef struct ern_gguf_writer ern_gguf_writer;
 
@@ -32,6 +32,9 @@ bool gguf_writer_array_str(ern_gguf_writer *w, const char *key, const char *cons
 bool gguf_writer_array_u32(ern_gguf_writer *w, const char *key, const uint32_t *v, size_t n, ern_err *e);
 bool gguf_writer_array_i32(ern_gguf_writer *w, const char *key, const int32_t *v, size_t n, ern_err *e);
 bool gguf_writer_array_f32(ern_gguf_writer *w, const char *key, const float *v, size_t n, ern_err *e);
+
+/* Key i of another file with its value, whatever its type. */
+bool gguf_writer_copy(ern_gguf_writer *w, const ern_gguf *from, size_t i, ern_err *e);
 
 bool gguf_writer_declare(ern_gguf_writer *w, const ern_view *v, ern_err *e);
 bool gguf_writer_data(ern_gguf_writer *w, const void *bytes, size_t n, ern_err *e);

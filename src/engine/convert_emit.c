@@ -1,0 +1,177 @@
+/* The bytes of one output tensor: copied, regrouped, transposed, turned into another number format. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/convert_int.h"
+#include "tensor/quant.h"
+
+#define CHUNK_VALUES ((size_t)1 << 20)          /* values that are converted at a time */
+#define CHUNK_BYTES ((size_t)32 << 20)          /* of a transposed tensor, gathered at a time */
+
+/* Rows of one part, being packed by all threads. */
+typedef struct {
+    const convert_tensor *t;
+    const ern_view *part;
+    const size_t *rows;         /* [n] which rows of the part, or NULL: first, first + 1, ... */
+    size_t first, n, row_n;     /* row_n: values of a row */
+    float *x, *back;            /* [n * row_n] */
+    uint8_t *out;
+    atomic_bool is_rounded, has_failed;
+    ern_err err;                /* of whoever set has_failed first */
+} pack_job;
+
+static size_t row_bytes(enum ern_dtype t, size_t n) { return n / dtype_info(t)->block_n * dtype_info(t)->block_bytes; }
+
+static void pack_rows(void *ctx, size_t thread, size_t n_threads) {
+    pack_job *j = ctx;
+    size_t from, to;
+    const enum ern_dtype src = j->part->dtype, dst = j->t->dtype;
+    pool_part(j->n, 1, thread, n_threads, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        float *x = j->x + i * j->row_n, *back = j->back + i * j->row_n;
+        uint8_t *out = j->out + i * row_bytes(dst, j->row_n);
+        ern_err err = { 0 };
+        const size_t r = j->rows ? j->rows[i] : j->first + i;
+        dtype_info(src)->to_f32(x, (const uint8_t *)j->part->data + r * row_bytes(src, j->row_n), j->row_n);
+        if (!quant_row(dst, out, x, j->row_n, NULL, &err)) {
+            if (!atomic_exchange(&j->has_failed, true)) j->err = err;
+            return;
+        }
+        dtype_info(dst)->to_f32(back, out, j->row_n);
+        if (memcmp(x, back, j->row_n * sizeof *x) != 0) atomic_store(&j->is_rounded, true);
+    }
+}
+
+/* out[n rows] of the output's type from rows of the part. */
+static bool pack(convert_plan *p, const convert_tensor *t, const ern_view *part, const size_t *rows, size_t first, size_t n,
+                 size_t row_n, float *x, uint8_t *out, bool *is_rounded, ern_err *e) {
+    pack_job j = { .t = t, .part = part, .rows = rows, .first = first, .n = n, .row_n = row_n, .x = x, .back = x + n * row_n,
+                   .out = out };
+    if (p->pool) pool_run(p->pool, pack_rows, &j);
+    else pack_rows(&j, 0, 1);
+    if (j.has_failed)
+        return ern_fail(e, j.err.code, "%s: tensor %s: %.800s", source_path(p->source), part->name, j.err.text);
+    *is_rounded |= j.is_rounded;
+    return true;
+}
+
+/* Row of the source that becomes row r: d rows a head, pairs (i, i + d/2) side by side in GGUF. */
+static size_t regrouped(size_t r, size_t d, bool to_gguf) {
+    const size_t head = r / d * d, i = r % d;
+    return head + (to_gguf ? i / 2 + i % 2 * (d / 2) : i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1);
+}
+
+static bool emit_part(convert_plan *p, const convert_tensor *t, const ern_view *part, bool *is_rounded,
+                      convert_sink sink, void *ctx,
+                      ern_err *e) {
+    bool ok = false;
+    const bool is_vector = part->n_dims < 2;
+    const size_t n = view_n(part), row_n = t->heads && is_vector ? 1 : part->n_dims ? part->dims[part->n_dims - 1] : 1;
+    const size_t n_rows = row_n ? n / row_n : 0, width = row_bytes(part->dtype, row_n);
+    if (part->dtype == t->dtype && !t->heads) return sink(ctx, part->data, part->size_bytes, e);
+    if (t->heads && (n_rows % t->heads || n_rows / t->heads % 2))
+        return ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu rows are no pairs in %zu heads", source_path(p->source),
+                        part->name,
+                        n_rows, t->heads);
+    size_t at_once = row_n ? CHUNK_VALUES / row_n : 1;
+    if (at_once == 0) at_once = 1;
+    if (at_once > n_rows) at_once = n_rows;
+    float *x = mem_zalloc(2 * at_once, row_n * sizeof *x, "conversion", e);
+    size_t *rows = mem_zalloc(at_once, sizeof *rows, "conversion", e);
+    uint8_t *out = mem_zalloc(at_once, width > row_bytes(t->dtype, row_n) ? width : row_bytes(t->dtype, row_n),
+                              "conversion", e);
+    if (!x || !rows || !out) goto out;
+    for (size_t r = 0; r < n_rows; r += at_once) {
+        const size_t count = n_rows - r < at_once ? n_rows - r : at_once;
+        for (size_t i = 0; i < count; i++)
+            rows[i] = t->heads ? regrouped(r + i, n_rows / t->heads, p->o->to == CONVERT_GGUF) : r + i;
+        if (part->dtype == t->dtype) {
+            for (size_t i = 0; i < count; i++) memcpy(out + i * width, (const uint8_t *)part->data + rows[i] * width, width);
+        } else if (!pack(p, t, part, rows, r, count, row_n, x, out, is_rounded, e)) goto out;
+        if (!sink(ctx, out, count * row_bytes(t->dtype, row_n), e)) goto out;
+    }
+    ok = true;
+out:
+    free(x);
+    free(rows);
+    free(out);
+    return ok;
+}
+
+/* A part in the output's type and its own shape; *owned is NULL when the source's bytes will do. */
+static bool whole_part(convert_plan *p, const convert_tensor *t, const ern_view *part, const uint8_t **bytes,
+                       uint8_t **owned,
+                       bool *is_rounded, ern_err *e) {
+    const size_t row_n = part->dims[1], width = row_bytes(t->dtype, row_n);
+    bool ok = false;
+    *bytes = part->data;
+    if (part->dtype == t->dtype) return true;
+    size_t at_once = row_n ? CHUNK_VALUES / row_n : 1;
+    if (at_once == 0) at_once = 1;
+    uint8_t *all = mem_zalloc(part->dims[0], width, "conversion", e);
+    float *x = mem_zalloc(2 * at_once, row_n * sizeof *x, "conversion", e);
+    size_t *rows = mem_zalloc(at_once, sizeof *rows, "conversion", e);
+    if (!all || !x || !rows) goto out;
+    for (size_t r = 0; r < part->dims[0]; r += at_once) {
+        const size_t count = part->dims[0] - r < at_once ? part->dims[0] - r : at_once;
+        if (!pack(p, t, part, NULL, r, count, row_n, x, all + r * width, is_rounded, e)) goto out;
+    }
+    *bytes = *owned = all;
+    all = NULL;
+    ok = true;
+out:
+    free(all);
+    free(x);
+    free(rows);
+    return ok;
+}
+
+/* to[row r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value. */
+static void gather(uint8_t *to, const convert_plan *p, const convert_tensor *t, const uint8_t *const *bytes, size_t r0,
+                   size_t r1,
+                   size_t width) {
+    size_t column = 0;
+    const size_t n_out = t->dims[1], n_in = t->dims[0];
+    for (size_t i = 0; i < t->n_parts; i++)
+        for (size_t c = 0; c < p->parts[t->first + i].dims[0]; c++, column++)
+            for (size_t r = r0; r < r1; r++)
+                memcpy(to + ((r - r0) * n_out + column) * width, bytes[i] + (c * n_in + r) * width, width);
+}
+
+static bool emit_transposed(convert_plan *p, const convert_tensor *t, bool *is_rounded, convert_sink sink, void *ctx,
+                            ern_err *e) {
+    bool ok = false;
+    const size_t n_in = t->dims[0], width = dtype_info(t->dtype)->block_bytes, out_row = t->dims[1] * width;
+    const uint8_t **bytes = mem_zalloc(t->n_parts, sizeof *bytes, "conversion", e);
+    uint8_t **owned = mem_zalloc(t->n_parts, sizeof *owned, "conversion", e), *buffer = NULL;
+    if (!bytes || !owned) goto out;
+    for (size_t i = 0; i < t->n_parts; i++)
+        if (!whole_part(p, t, &p->parts[t->first + i], &bytes[i], &owned[i], is_rounded, e)) goto out;
+    size_t at_once = out_row ? CHUNK_BYTES / out_row : 1;
+    if (at_once == 0) at_once = 1;
+    if (at_once > n_in) at_once = n_in;
+    if (!(buffer = mem_zalloc(at_once, out_row, "conversion", e))) goto out;
+    for (size_t r = 0; r < n_in; r += at_once) {
+        const size_t count = n_in - r < at_once ? n_in - r : at_once;
+        gather(buffer, p, t, bytes, r, r + count, width);
+        if (!sink(ctx, buffer, count * out_row, e)) goto out;
+    }
+    ok = true;
+out:
+    for (size_t i = 0; owned && i < t->n_parts; i++) free(owned[i]);
+    free(owned);
+    free(bytes);
+    free(buffer);
+    return ok;
+}
+
+bool convert_emit(convert_plan *p, const convert_tensor *t, convert_sink sink, void *ctx, ern_err *e) {
+    bool is_rounded = false, ok = true;
+    if (t->is_transposed) ok = emit_transposed(p, t, &is_rounded, sink, ctx, e);
+    else
+        for (size_t i = 0; ok && i < t->n_parts; i++)
+            ok = emit_part(p, t, &p->parts[t->first + i], &is_rounded, sink, ctx, e);
+    if (is_rounded) p->report->n_rounded++;
+    return ok;
+}
