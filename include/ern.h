@@ -77,6 +77,7 @@ void ern_engine_close(ern_engine *eng);
 
 size_t ern_engine_n_vocab(const ern_engine *eng);
 size_t ern_engine_max_context(const ern_engine *eng);
+bool ern_engine_is_encoder(const ern_engine *eng);      /* a BERT: ern_embed only; sessions and conversations are refused */
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
@@ -89,9 +90,25 @@ bool ern_tokenize(const ern_engine *eng, const char *text, size_t n_bytes, bool 
 /* The text of ids, NUL-terminated; bytes that are no UTF-8 become U+FFFD. Caller frees. */
 char *ern_detokenize(const ern_engine *eng, const int32_t *ids, size_t n, bool with_special, ern_err *e);
 
-/* The prompt of a conversation: messages_json is [{"role": ..., "content": ...}, ...]. Text in contents never becomes a
- * special token, whatever it says. */
+/* The prompt of a conversation: messages_json is [{"role": ..., "content": ...}, ...]. No text in it (contents, roles, names,
+ * arguments of tools) ever becomes a special token, whatever it says. */
 bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out, ern_err *e);
+
+/* The same from all variables of the template: {"messages": [...], "tools": [...], "add_generation_prompt": true, ...}. */
+bool ern_chat_render(const ern_engine *eng, const char *vars_json, ern_tokens *out, ern_err *e);
+
+/* ---- embeddings ------------------------------------------------------------------------------ */
+
+/* One vector for a text, of ern_engine_n_embed() numbers. An encoder pools as its files say (mean over all tokens, or the first
+ * token; scaled to length 1 unless they say otherwise) and takes as many tokens as they say: the rest of a longer text is
+ * left out, and ids (may be NULL) gets the ids that were used. A decoder gives the mean of its last hidden states after the
+ * final norm, scaled to length 1. Special tokens in the text are plain text. Safe from several threads at once. */
+size_t ern_engine_n_embed(const ern_engine *eng);
+bool ern_embed(const ern_engine *eng, const char *text, size_t n_bytes, ern_tokens *ids, float *out, ern_err *e);
+
+/* The same with nothing left out: a text too long for one embedding is cut into windows of equal size, and their vectors are
+ * averaged by their tokens and scaled to length 1. n_windows may be NULL. */
+bool ern_embed_windows(const ern_engine *eng, const char *text, size_t n_bytes, float *out, size_t *n_windows, ern_err *e);
 
 /* ---- session --------------------------------------------------------------------------------- */
 
@@ -110,7 +127,7 @@ size_t ern_session_n_ctx(const ern_session *s);
 size_t ern_session_n_tokens(const ern_session *s);
 const int32_t *ern_session_tokens(const ern_session *s);        /* [n_tokens], until the next change */
 
-/* done of total tokens are computed; false stops (ERN_STOPPED). */
+/* done of total tokens are computed; false stops (ERN_STOPPED): the session then holds what was computed and goes on from there. */
 typedef bool (*ern_progress_fn)(void *ctx, size_t done, size_t total);
 
 /* Make the timeline equal to ids[0..n): what it shares from the start is kept, the rest computed. n >= 1. */
@@ -120,6 +137,13 @@ bool ern_session_truncate(ern_session *s, size_t n_tokens, ern_err *e);
 
 /* Logits [n_vocab] after the last token; NULL before the first. Until the next change. */
 const float *ern_session_logits(const ern_session *s);
+
+/* Logprobs of a given text: append ids, and for each of them call on_token with its logprob after all that stands before it
+ * and the n_top best alternatives there (ev->text is ""). The first token of an empty session follows nothing: its logprob is
+ * NaN and n_top 0. Memory does not grow with n. on_token false stops with ERN_STOPPED. */
+typedef struct ern_token_event ern_token_event;
+typedef bool (*ern_token_fn)(void *ctx, const ern_token_event *ev);     /* false stops */
+bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_top, ern_token_fn on_token, void *ctx, ern_err *e);
 
 /* dst becomes a copy of src's timeline: several answers to one prompt pay for it once. Same engine. */
 bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e);
@@ -132,7 +156,16 @@ bool ern_session_load(ern_session *s, const char *path, ern_err *e);
 
 typedef struct { int32_t id; float bias; } ern_logit_bias;
 
-/* Order: penalties and bias, temperature, top_k, top_p, min_p, draw. */
+/* What is done to the logits, in this order:
+ *   repetition_penalty r  every id of the timeline: a positive logit / r, a negative one * r;
+ *   frequency, presence   every id of the answer so far, there c times: logit - c * frequency - presence;
+ *   bias                  added (-INFINITY forbids an id);
+ *   temperature t         softmax of logit / t; from here on, ids by falling logit, lower ids first among equals;
+ *   top_k                 the first k stay;
+ *   top_p                 of those, the fewest first ones whose probabilities reach p of their sum stay (at least one);
+ *   min_p                 of those, the ones at least m times as likely as the first stay;
+ *   draw                  one of the rest by its probability, from the seed and the number of tokens drawn so far alone.
+ * Temperature 0 takes the largest logit, the lowest id among equals. Logits that are NaN or +infinite are an error. */
 typedef struct {
     float temperature;          /* 0: greedy */
     size_t top_k;               /* 0: off */
@@ -154,16 +187,14 @@ typedef struct {
 void ern_sampling_defaults(const ern_engine *eng, ern_sampling *o);     /* the model's generation_config where it has one */
 
 #define ERN_MAX_LOGPROBS 20
-typedef struct {
-    int32_t id;
+struct ern_token_event {
+    int32_t id;                 /* -1: no token, only text that was held back until the end */
     const char *text;           /* whole characters that became final with this token; may be "" */
     size_t n_bytes;
     float logprob;              /* natural log, of the unmodified distribution; 0 when n_logprobs is 0 */
     size_t n_top;
-    struct { int32_t id; float logprob; } top[ERN_MAX_LOGPROBS];
-} ern_token_event;
-
-typedef bool (*ern_token_fn)(void *ctx, const ern_token_event *ev);     /* false stops the answer */
+    struct { int32_t id; float logprob; } top[ERN_MAX_LOGPROBS];        /* the most likely first */
+};
 
 enum ern_finish { ERN_FINISH_END, ERN_FINISH_STOP, ERN_FINISH_LENGTH, ERN_FINISH_CALLER };
 
@@ -173,7 +204,8 @@ typedef struct {
     int32_t end_id;             /* the id that ended it, or -1 */
 } ern_result;
 
-/* Write an answer after what the session holds; every id is appended to it (the end token is not). */
+/* Write an answer after what the session holds; every id given out is appended to it (the end token is not). on_token may
+ * return false at any token, for example because a signal handler has set a flag: ERN_FINISH_CALLER. */
 bool ern_session_generate(ern_session *s, const ern_sampling *o, ern_token_fn on_token, void *ctx, ern_result *out, ern_err *e);
 
 #ifdef __cplusplus

@@ -10,9 +10,9 @@ static void reads_little_endian(void **state) {
     (void)state;
     ern_cursor c = { .data = bytes, .size = sizeof bytes, .name = "f" };
     uint8_t a;
-    uint16_t b;
-    uint32_t d;
-    uint64_t q;
+    uint16_t b = 0;
+    uint32_t d = 0;
+    uint64_t q = 0;
     assert_true(cursor_u8(&c, &a, NULL) && cursor_u16(&c, &b, NULL) && cursor_u32(&c, &d, NULL) && cursor_u64(&c, &q, NULL));
     assert_int_equal(a, 1);
     assert_int_equal(b, 0x0302);

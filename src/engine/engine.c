@@ -8,66 +8,10 @@
 #include "base/file.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)4 << 20)
+#define MAX_CONFIG_BYTES ((size_t)64 << 20)      /* tokenizer_config.json lists every added token */
 
 void ern_engine_defaults(ern_engine_options *o) {
     *o = (ern_engine_options){ .cpu = "auto", .max_batch = 256 };
-}
-
-static bool is_gguf_kind(const char *model, enum tokenizer_kind *kind) {
-    if (!model) return false;
-    if (strcmp(model, "llama") == 0) *kind = TOKENIZER_SPM;
-    else if (strcmp(model, "gpt2") == 0) *kind = TOKENIZER_BYTELEVEL;
-    else if (strcmp(model, "bert") == 0) *kind = TOKENIZER_WORDPIECE;
-    else return false;
-    return true;
-}
-
-static int32_t gguf_id(const ern_gguf *g, const char *key) {
-    uint64_t v;
-    return gguf_u64(g, key, &v) && v <= INT32_MAX ? (int32_t)v : -1;
-}
-
-static bool gguf_flag(const ern_gguf *g, const char *key, bool fallback) {
-    bool v;
-    return gguf_bool(g, key, &v) ? v : fallback;
-}
-
-static ern_tokenizer *tokenizer_from_gguf(const ern_gguf *g, ern_err *e) {
-    ern_tokenizer *t = NULL;
-    float *scores = NULL;
-    int32_t *types = NULL;
-    tokenizer_vocab v = { .n_tokens = gguf_array_n(g, "tokenizer.ggml.tokens"), .pieces = gguf_array_str(g, "tokenizer.ggml.tokens"),
-                          .n_merges = gguf_array_n(g, "tokenizer.ggml.merges"), .merges = gguf_array_str(g, "tokenizer.ggml.merges"),
-                          .pre = gguf_str(g, "tokenizer.ggml.pre") };
-    const char *model = gguf_str(g, "tokenizer.ggml.model"), *arch = gguf_str(g, "general.architecture");
-    /* ERNIE's converter leaves both flags out, and for these models they mean "no" (MODEL.md, pitfalls). */
-    const bool is_ernie = arch && strncmp(arch, "ernie4_5", 8) == 0;
-    if (!v.pieces) return NULL;
-    if (!is_gguf_kind(model, &v.kind)) {
-        ern_fail(e, ERN_MISSING, "GGUF vocabulary of model \"%s\": llama, gpt2 or bert wanted", model ? model : "(none)");
-        return NULL;
-    }
-    if (gguf_array_n(g, "tokenizer.ggml.scores") == v.n_tokens) {
-        if (!(scores = mem_zalloc(v.n_tokens, sizeof *scores, "scores", e))) goto out;
-        if (gguf_array_f32(g, "tokenizer.ggml.scores", scores)) v.scores = scores;
-    }
-    if (gguf_array_n(g, "tokenizer.ggml.token_type") == v.n_tokens) {
-        if (!(types = mem_zalloc(v.n_tokens, sizeof *types, "token types", e))) goto out;
-        if (gguf_array_i32(g, "tokenizer.ggml.token_type", types)) v.types = types;
-    }
-    const bool is_spm = v.kind == TOKENIZER_SPM;
-    v.bos = gguf_id(g, "tokenizer.ggml.bos_token_id");
-    v.eos = gguf_id(g, "tokenizer.ggml.eos_token_id");
-    v.unk = gguf_id(g, "tokenizer.ggml.unknown_token_id");
-    v.pad = gguf_id(g, "tokenizer.ggml.padding_token_id");
-    v.adds_bos = gguf_flag(g, "tokenizer.ggml.add_bos_token", is_spm && !is_ernie);
-    v.adds_eos = gguf_flag(g, "tokenizer.ggml.add_eos_token", false);
-    v.adds_space_prefix = gguf_flag(g, "tokenizer.ggml.add_space_prefix", is_spm && !is_ernie);
-    t = tokenizer_from_vocab(&v, e);
-out:
-    free(scores);
-    free(types);
-    return t;
 }
 
 static bool has_tokenizer_files(const char *folder) {
@@ -82,68 +26,92 @@ static bool has_tokenizer_files(const char *folder) {
 }
 
 ern_tokenizer *engine_tokenizer(const ern_source *s, ern_err *e) {
-    if (source_gguf(s)) return tokenizer_from_gguf(source_gguf(s), e);
+    if (source_gguf(s)) return engine_gguf_tokenizer(source_gguf(s), e);
     return file_is_folder(source_path(s)) && has_tokenizer_files(source_path(s)) ? tokenizer_open(source_path(s), e) : NULL;
 }
 
-/* chat_template.jinja, then chat_template of tokenizer_config.json (text, or a list with a "default"). */
-static char *folder_template(const char *folder, ern_err *e) {
-    char *text = NULL;
-    ern_buf b = { .max = MAX_TEMPLATE_BYTES };
-    json_t *config = NULL;
-    char *jinja = file_join(folder, "chat_template.jinja", e), *json = file_join(folder, "tokenizer_config.json", e);
-    if (jinja && file_exists(jinja)) {
-        if (file_read(&b, jinja, MAX_TEMPLATE_BYTES, e)) text = buf_take(&b);
-    } else if (json && file_exists(json) && (config = json_load_file(json, 0, NULL))) {
-        const json_t *v = json_object_get(config, "chat_template");
-        for (size_t i = 0; json_is_array(v) && i < json_array_size(v); i++) {
-            const json_t *item = json_array_get(v, i), *name = json_object_get(item, "name");
-            if (json_is_string(name) && strcmp(json_string_value(name), "default") == 0) v = json_object_get(item, "template");
-        }
-        if (json_is_string(v)) text = mem_strndup(json_string_value(v), json_string_length(v), e);
+/* ---- chat templates ----------------------------------------------------------------------------- */
+
+/* A file of the folder, or NULL; false only when it exists and cannot be read. */
+static bool folder_file(char **out, size_t *n, const char *folder, const char *name, size_t max_bytes, ern_err *e) {
+    ern_buf b = { .max = max_bytes + 1 };
+    char *path = file_join(folder, name, e);
+    bool ok = path != NULL;
+    if (ok && file_exists(path) && (ok = file_read(&b, path, max_bytes, e) && buf_reserve(&b, 0, e))) {
+        *n = b.len;
+        *out = buf_take(&b);
     }
-    json_decref(config);
     buf_deinit(&b);
-    free(jinja);
-    free(json);
-    return text;
+    free(path);
+    return ok;
+}
+
+/* "chat_template" of a JSON file: a text, or a list of named ones of which the "default" is taken. */
+static bool json_template(char **out, const char *folder, const char *name, ern_err *e) {
+    char *text = NULL;
+    size_t n = 0, i;
+    json_error_t bad;
+    bool ok = true;
+    if (!folder_file(&text, &n, folder, name, MAX_CONFIG_BYTES, e)) return false;
+    if (!text) return true;
+    json_t *config = json_loadb(text, n, 0, &bad), *item;
+    if (!config) ok = ern_fail_at(e, ERN_FORMAT, bad.line, bad.column, "%s/%s: %s", folder, name, bad.text);
+    const json_t *v = json_object_get(config, "chat_template"), *list = v;
+    json_array_foreach((json_t *)(uintptr_t)list, i, item) {
+        const char *label = json_string_value(json_object_get(item, "name"));
+        if (label && strcmp(label, "default") == 0) v = json_object_get(item, "template");
+    }
+    if (json_is_string(v)) ok = (*out = mem_strndup(json_string_value(v), json_string_length(v), e)) != NULL;
+    json_decref(config);
+    free(text);
+    return ok;
+}
+
+static bool folder_template(char **out, const char *folder, ern_err *e) {
+    size_t n;
+    return folder_file(out, &n, folder, "chat_template.jinja", MAX_TEMPLATE_BYTES, e) &&
+           (*out || json_template(out, folder, "chat_template.json", e)) && (*out || json_template(out, folder, "tokenizer_config.json", e));
+}
+
+static const char *family_template(const ern_engine *eng) {
+    const bool is_ernie = eng->model->c.arch == ARCH_ERNIE || eng->model->c.arch == ARCH_ERNIE_MOE;
+    if (!is_ernie || !eng->tokenizer) return NULL;
+    return template_builtin(tokenizer_find(eng->tokenizer, "<|im_start|>") >= 0 ? "ernie-thinking" : "ernie");
 }
 
 static bool open_template(ern_engine *eng, const char *given, ern_err *e) {
     const ern_source *s = eng->model->source;
-    ern_err ignored = { 0 };
     const char *text = given;
-    char *owned = NULL;
+    if (eng->model->c.arch == ARCH_BERT) return true;
     if (!text && source_gguf(s)) text = gguf_str(source_gguf(s), "tokenizer.chat_template");
-    else if (!text && file_is_folder(source_path(s))) text = owned = folder_template(source_path(s), &ignored);
-    if (!text && (eng->model->c.arch == ARCH_ERNIE || eng->model->c.arch == ARCH_ERNIE_MOE))
-        text = template_builtin(eng->tokenizer && tokenizer_find(eng->tokenizer, "<|im_start|>") >= 0 ? "ernie-thinking" : "ernie");
-    if (!text) return true;
-    eng->chat_source = owned ? owned : mem_strndup(text, strlen(text), e);
-    if (!eng->chat_source) return false;
+    else if (!text && file_is_folder(source_path(s)) && !folder_template(&eng->chat_source, source_path(s), e)) return false;
+    if (!text && !eng->chat_source && !(text = family_template(eng))) return true;
+    if (!eng->chat_source && !(eng->chat_source = mem_strndup(text, strlen(text), e))) return false;
     eng->chat = template_parse(eng->chat_source, strlen(eng->chat_source), e);
     return eng->chat != NULL;
 }
 
-static bool add_end(ern_engine *eng, int32_t id, ern_err *e) {
+/* ---- ends of an answer -------------------------------------------------------------------------- */
+
+static bool add_end(ern_engine *eng, int64_t id, ern_err *e) {
+    if (id < 0 || (uint64_t)id >= eng->model->c.n_vocab) return true;
     for (size_t i = 0; i < eng->n_end_ids; i++)
         if (eng->end_ids[i] == id) return true;
-    if (id < 0) return true;
     int32_t *p = mem_grow(eng->end_ids, eng->n_end_ids + 1, sizeof *p, "end tokens", e);
     if (!p) return false;
     eng->end_ids = p;
-    eng->end_ids[eng->n_end_ids++] = id;
+    eng->end_ids[eng->n_end_ids++] = (int32_t)id;
     return true;
 }
 
 /* config eos, generation_config eos (one or a list), and the turn ends that chat models write. */
 static bool collect_ends(ern_engine *eng, ern_err *e) {
-    static const char *const turn_ends[] = { "<|im_end|>", "<|eot_id|>", "<|end_of_sentence|>", "</s>", "<|endoftext|>" };
+    static const char *const turn_ends[] = { "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_sentence|>", "</s>", "<|endoftext|>" };
     const json_t *eos = json_object_get(source_generation(eng->model->source), "eos_token_id");
     if (!add_end(eng, eng->model->c.eos, e)) return false;
-    if (json_is_integer(eos) && !add_end(eng, (int32_t)json_integer_value(eos), e)) return false;
+    if (json_is_integer(eos) && !add_end(eng, json_integer_value(eos), e)) return false;
     for (size_t i = 0; json_is_array(eos) && i < json_array_size(eos); i++)
-        if (!add_end(eng, (int32_t)json_integer_value(json_array_get(eos, i)), e)) return false;
+        if (json_is_integer(json_array_get(eos, i)) && !add_end(eng, json_integer_value(json_array_get(eos, i)), e)) return false;
     if (!eng->tokenizer) return true;
     if (!add_end(eng, tokenizer_eos(eng->tokenizer), e)) return false;
     for (size_t i = 0; i < sizeof turn_ends / sizeof turn_ends[0]; i++) {
@@ -153,11 +121,21 @@ static bool collect_ends(ern_engine *eng, ern_err *e) {
     return true;
 }
 
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static bool open_tokenizer(ern_engine *eng, ern_err *e) {
+    ern_err why = { 0 };
+    eng->tokenizer = engine_tokenizer(eng->model->source, &why);
+    if (eng->tokenizer) return specials_init(&eng->specials, eng->tokenizer, e);
+    if (why.code == ERN_OK) return true;        /* there is none */
+    if (e) *e = why;
+    return false;
+}
+
 ern_engine *ern_engine_open(const char *path, const ern_engine_options *options, ern_err *e) {
     ern_engine_options o;
     unsigned mask;
     bool ok = false;
-    ern_err missing = { 0 };
     ern_engine_defaults(&o);
     if (options) o = *options;
     if (o.max_batch == 0 || o.max_batch > 4096) {
@@ -174,10 +152,7 @@ ern_engine *ern_engine_open(const char *path, const ern_engine_options *options,
     ern_source *source = source_open(path, e);
     if (!source || !(eng->model = model_bind(source, e))) goto out;
     if (!(eng->pool = pool_open(o.n_threads ? o.n_threads : pool_cores(), e))) goto out;
-    eng->tokenizer = engine_tokenizer(eng->model->source, &missing);
-    if (!eng->tokenizer && missing.code != ERN_OK) { if (e) *e = missing; goto out; }
-    if (!open_template(eng, o.chat_template, e) || !collect_ends(eng, e)) goto out;
-    ok = true;
+    ok = open_tokenizer(eng, e) && open_template(eng, o.chat_template, e) && collect_ends(eng, e);
 out:
     if (!ok) { ern_engine_close(eng); return NULL; }
     return eng;
@@ -189,6 +164,7 @@ void ern_engine_close(ern_engine *eng) {
     pool_close(eng->pool);
     template_free(eng->chat);
     free(eng->chat_source);
+    specials_deinit(&eng->specials);
     tokenizer_close(eng->tokenizer);
     model_close(eng->model);
     free(eng->end_ids);
@@ -198,10 +174,12 @@ void ern_engine_close(ern_engine *eng) {
 
 size_t ern_engine_n_vocab(const ern_engine *eng) { return eng->model->c.n_vocab; }
 size_t ern_engine_max_context(const ern_engine *eng) { return eng->model->c.max_positions; }
+bool ern_engine_is_encoder(const ern_engine *eng) { return eng->model->c.arch == ARCH_BERT; }
 
 /* The scratch grows with the longest context any session has asked for. */
 bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *logits, trace_fn trace, void *ctx, ern_err *e) {
     size_t longest = 1;
+    if (eng->model->c.arch == ARCH_BERT) return ern_fail(e, ERN_ARG, "%s: an encoder cannot write text", source_path(eng->model->source));
     for (size_t t = 0; t < T; t++)
         if (rows[t].pos >= longest) longest = rows[t].pos + 1;
     pthread_mutex_lock(&eng->lock);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "engine/specials.h"
 #include "ern.h"
 #include "model/forward.h"
 #include "text/template.h"
@@ -12,11 +13,12 @@
 struct ern_engine {
     ern_model *model;
     ern_tokenizer *tokenizer;       /* NULL when the folder has none: ids only */
+    engine_specials specials;       /* of the tokenizer */
     ern_template *chat;             /* NULL when neither the model nor its family has one */
     char *chat_source;              /* the template's text */
     ern_kernels kernels;
     ern_pool *pool;
-    ern_work *work;                 /* scratch of one forward pass, guarded by lock */
+    ern_work *work;                 /* scratch of one forward pass, guarded by lock; NULL before the first */
     size_t max_batch;
     bool is_exact;
     pthread_mutex_t lock;           /* one forward at a time: it uses every thread of the pool */
@@ -31,15 +33,26 @@ struct ern_session {
     size_t n, n_ctx;
     float *logits;                  /* [V] after the last token; valid when has_logits */
     bool has_logits;
+    model_row *rows;                /* [max_batch] */
 };
 
-/* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. */
+/* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. NULL with e->code ERN_OK: none. */
 ern_tokenizer *engine_tokenizer(const ern_source *s, ern_err *e);
+ern_tokenizer *engine_gguf_tokenizer(const ern_gguf *g, ern_err *e);
 
 /* Special tokens' texts as the templates want them: bos_token, eos_token, ... added to vars. */
 bool engine_template_vars(const ern_engine *eng, json_t *vars, ern_err *e);
 
-/* Run rows through the model under the engine's lock. */
+/* tokenizer_encode into an ern_tokens; on failure out is as before. */
+bool engine_encode(const ern_engine *eng, const char *text, size_t n, unsigned flags, ern_tokens *out, ern_err *e);
+
+/* Run rows through the model under the engine's lock. Safe from several threads; their rows' sessions are their own. */
 bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *logits, trace_fn trace, void *ctx, ern_err *e);
+
+/* hidden[n, D] of an encoder, traced; locked like engine_forward. */
+bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx, ern_err *e);
+
+/* Do n more tokens fit, and is each an id of the vocabulary? */
+bool session_check_append(const ern_session *s, const int32_t *ids, size_t n, ern_err *e);
 
 #endif

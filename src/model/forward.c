@@ -10,11 +10,12 @@
 
 #include "model/forward_int.h"
 
+#define MAX_ROWS 4096           /* with the widths that config.c allows no size of the scratch wraps */
+
 /* Two passes over one list: the first adds up sizes, the second hands out pointers. */
 static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
     const size_t T = w->max_rows, D = c->hidden, Q = c->n_heads * c->head_dim, K = c->n_kv_heads * c->head_dim;
-    const size_t shared = c->n_shared * c->expert_ffn;
-    size_t F = c->ffn > shared ? c->ffn : shared;
+    size_t F = c->ffn > c->shared_ffn ? c->ffn : c->shared_ffn;
     if (c->expert_ffn > F) F = c->expert_ffn;
     size_t widest = F > Q ? F : Q;
     if (D > widest) widest = D;
@@ -51,6 +52,11 @@ ern_work *work_open(const ern_model *m, const ern_kernels *k, ern_pool *pool, si
     ern_work *w = mem_zalloc(1, sizeof *w, "scratch", e);
     if (!w) return NULL;
     *w = (ern_work){ .k = k, .pool = pool, .exact = exact, .max_rows = max_rows, .max_tokens = max_tokens };
+    if (max_rows == 0 || max_rows > MAX_ROWS) {
+        ern_fail(e, ERN_LIMIT, "scratch for %zu rows: 1 to %d wanted", max_rows, MAX_ROWS);
+        work_close(w);
+        return NULL;
+    }
     const size_t size = lay_out(w, &m->c, NULL);
     if (posix_memalign(&w->memory, 64, size) != 0) {
         w->memory = NULL;
@@ -119,10 +125,6 @@ void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *ml
     linear(w, y, w->gate, T, &mlp->down);
 }
 
-static void add_rows(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] += y[i];
-}
-
 static bool check_rows(const ern_model *m, const ern_work *w, const model_row *rows, size_t T, ern_err *e) {
     if (T == 0 || T > w->max_rows) return ern_fail(e, ERN_LIMIT, "forward: %zu rows, 1 to %zu wanted", T, w->max_rows);
     for (size_t t = 0; t < T; t++) {
@@ -140,24 +142,15 @@ static void embed(const ern_model *m, ern_work *w, const model_row *rows, size_t
         dtype_info(m->embed.dtype)->to_f32(w->x + t * D, (const char *)m->embed.data + (size_t)rows[t].id * row_bytes, D);
 }
 
-/* cos and sin of each pair's angle, once for all layers. The product is f32: the reference's is. */
-static void rope_angles(const ern_model *m, ern_work *w, const model_row *rows, size_t T) {
-    const size_t half = m->c.head_dim / 2;
-    for (size_t t = 0; t < T; t++)
-        for (size_t i = 0; i < half; i++) {
-            const float angle = (float)rows[t].pos * m->inv_freq[i];
-            w->angles[t * 2 * half + i] = cosf(angle);
-            w->angles[t * 2 * half + half + i] = sinf(angle);
-        }
-}
-
-static void project(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits) {
+/* Returns how many rows wanted logits. */
+static size_t project(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits) {
     const size_t D = m->c.hidden;
     size_t n = 0;
     for (size_t t = 0; t < T; t++)
         if (rows[t].wants_logits) memcpy(w->picked + n++ * D, w->h + t * D, D * sizeof(float));
     const model_linear output = { .w = m->output, .bias = m->output_bias };
-    if (n) linear(w, logits, w->picked, n, &output);
+    if (n && logits) linear(w, logits, w->picked, n, &output);
+    return n;
 }
 
 bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits, trace_fn trace,
@@ -166,7 +159,7 @@ bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_
     const size_t D = c->hidden;
     if (!check_rows(m, w, rows, T, e)) return false;
     embed(m, w, rows, T);
-    rope_angles(m, w, rows, T);
+    for (size_t t = 0; t < T; t++) rope_angles(w->angles + t * c->head_dim, m->inv_freq, c->head_dim / 2, rows[t].pos);
     if (trace && !trace(trace_ctx, "embed", w->x, false, T, D, e)) return false;
     for (size_t i = 0; i < c->n_layers; i++) {
         const model_layer *l = &m->layers[i];
@@ -174,18 +167,17 @@ bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_
         norm_rows(w, w->h, w->x, l->attn_norm, c->norm_eps, T, D);
         attention(m, w, l, i, rows, T);
         if (!trace_layer(&layer_trace, "attn", w->y, false, T, D, e)) return false;
-        add_rows(w->x, w->y, T * D);
+        w->k->add(w->x, w->y, T * D);
         norm_rows(w, w->h, w->x, l->ffn_norm, c->norm_eps, T, D);
         if (l->is_moe) {
             if (!moe(m, w, l, T, &layer_trace, e)) return false;
         } else swiglu(w, w->y, w->h, T, &l->mlp);
         if (!trace_layer(&layer_trace, "ffn", w->y, false, T, D, e)) return false;
-        add_rows(w->x, w->y, T * D);
+        w->k->add(w->x, w->y, T * D);
         if (!trace_layer(&layer_trace, "out", w->x, false, T, D, e)) return false;
     }
     norm_rows(w, w->h, w->x, m->norm, c->norm_eps, T, D);
     if (trace && !trace(trace_ctx, "norm", w->h, false, T, D, e)) return false;
-    project(m, w, rows, T, logits);
-    if (trace && logits && !trace(trace_ctx, "logits", logits, false, T, c->n_vocab, e)) return false;
-    return true;
+    const size_t n_logits = project(m, w, rows, T, logits);
+    return !trace || !logits || !n_logits || trace(trace_ctx, "logits", logits, false, n_logits, c->n_vocab, e);
 }

@@ -30,6 +30,11 @@ struct ern_work {
 typedef struct { trace_fn fn; void *ctx; size_t layer; } model_trace;
 bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e);
 
+/* Radians a position of each pair [d/2]; the caller frees. */
+float *rope_frequencies(const ern_config *c, const ern_source *s, ern_err *e);
+/* cos[d/2] then sin[d/2] of the angles at pos. */
+void rope_angles(float *cs, const float *inv_freq, size_t half, size_t pos);
+
 void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l);
 void attention(const ern_model *m, ern_work *w, const model_layer *l, size_t layer, const model_row *rows, size_t T);
 void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp);

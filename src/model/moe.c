@@ -54,14 +54,10 @@ bool moe(const ern_model *m, ern_work *w, const model_layer *l, size_t T, const 
         if (n == 0) continue;
         for (size_t i = 0; i < n; i++) memcpy(w->xe + i * D, w->h + w->gather[i] / k * D, D * sizeof(float));
         swiglu(w, w->ye, w->xe, n, &l->experts[x]);
-        for (size_t i = 0; i < n; i++) {
-            const float weight = w->weights[w->gather[i]], *from = w->ye + i * D;
-            float *to = w->y + w->gather[i] / k * D;
-            for (size_t j = 0; j < D; j++) to[j] += weight * from[j];
-        }
+        for (size_t i = 0; i < n; i++) w->k->axpy(w->y + w->gather[i] / k * D, w->weights[w->gather[i]], w->ye + i * D, D);
     }
-    if (c->n_shared == 0) return true;
+    if (c->shared_ffn == 0) return true;
     swiglu(w, w->ye, w->h, T, &l->mlp);
-    for (size_t i = 0; i < T * D; i++) w->y[i] += w->ye[i];
+    w->k->add(w->y, w->ye, T * D);
     return true;
 }

@@ -1,14 +1,22 @@
 #include "model/weights.h"
 
-#include "base/buf.h"
-
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "model/encoder.h"
+#include "model/forward_int.h"
+
 #define NAME_MAX_BYTES 192
+
+/* Integers are no weights: I8 and U16 mean a packed format that somebody else defines. */
+static bool is_number(enum ern_dtype t) {
+    return dtype_info(t)->to_f32 && t != DTYPE_I8 && t != DTYPE_I16 && t != DTYPE_I32 && t != DTYPE_I64 && t != DTYPE_U8 &&
+           t != DTYPE_U16 && t != DTYPE_BOOL;
+}
 
 float *weights_f32(const ern_source *s, const char *name, size_t n, bool optional, bool *ok, ern_err *e) {
     const ern_view *v = source_find(s, name);
@@ -17,9 +25,12 @@ float *weights_f32(const ern_source *s, const char *name, size_t n, bool optiona
         *ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s is missing", source_path(s), name);
         return NULL;
     }
-    if (view_n(v) != n || !dtype_info(v->dtype)->to_f32) {
-        *ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu values of type %s, %zu wanted by the config", source_path(s), name,
-                       view_n(v), dtype_info(v->dtype)->name, n);
+    if (view_n(v) != n || v->n_dims == 0 || v->dims[v->n_dims - 1] != n) {      /* [n], or [1, n] as the router's bias */
+        *ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu values, %zu in a row wanted by the config", source_path(s), name, view_n(v), n);
+        return NULL;
+    }
+    if (!is_number(v->dtype)) {
+        *ok = ern_fail(e, ERN_MISSING, "%s: tensor %s: cannot compute with type %s", source_path(s), name, dtype_info(v->dtype)->name);
         return NULL;
     }
     float *y = mem_zalloc(n, sizeof *y, name, e);
@@ -28,13 +39,13 @@ float *weights_f32(const ern_source *s, const char *name, size_t n, bool optiona
     return y;
 }
 
-static bool bind_matrix(ern_view *out, const ern_source *s, const char *name, size_t n_out, size_t n_in, ern_err *e) {
+bool weights_matrix(ern_view *out, const ern_source *s, const char *name, size_t n_out, size_t n_in, ern_err *e) {
     const ern_view *v = source_find(s, name);
     if (!v) return ern_fail(e, ERN_FORMAT, "%s: tensor %s is missing", source_path(s), name);
     if (v->n_dims != 2 || v->dims[0] != n_out || v->dims[1] != n_in)
         return ern_fail(e, ERN_FORMAT, "%s: tensor %s: shape [%zu, %zu] of %u dimensions, the config wants [%zu, %zu]",
                         source_path(s), name, v->dims[0], v->n_dims > 1 ? v->dims[1] : 1, v->n_dims, n_out, n_in);
-    if (!dtype_info(v->dtype)->to_f32)
+    if (!is_number(v->dtype))
         return ern_fail(e, ERN_MISSING, "%s: tensor %s: cannot compute with type %s", source_path(s), name,
                         dtype_info(v->dtype)->name);
     *out = *v;
@@ -46,7 +57,7 @@ bool weights_linear(model_linear *out, const ern_source *s, const char *stem, si
     bool ok = true;
     model_linear l = { 0 };
     snprintf(name, sizeof name, "%s.weight", stem);
-    if (!bind_matrix(&l.w, s, name, n_out, n_in, e)) return false;
+    if (!weights_matrix(&l.w, s, name, n_out, n_in, e)) return false;
     snprintf(name, sizeof name, "%s.bias", stem);
     l.bias = weights_f32(s, name, n_out, true, &ok, e);
     if (!ok) return false;
@@ -74,10 +85,13 @@ static bool bind_mlp(model_mlp *out, const ern_source *s, size_t D, size_t F, co
 static bool bind_moe(model_layer *l, const ern_config *c, const ern_source *s, size_t i, ern_err *e) {
     char stem[NAME_MAX_BYTES];
     bool ok = true;
+    ern_view router;
     l->is_moe = true;
     snprintf(stem, sizeof stem, "model.layers.%zu.mlp.gate.weight", i);
-    l->router = weights_f32(s, stem, c->n_experts * c->hidden, false, &ok, e);
-    if (!ok) return false;
+    if (!weights_matrix(&router, s, stem, c->n_experts, c->hidden, e) ||
+        !(l->router = mem_zalloc(c->n_experts * c->hidden, sizeof(float), stem, e)))
+        return false;
+    view_to_f32(&router, l->router);
     snprintf(stem, sizeof stem, "model.layers.%zu.mlp.moe_statics.e_score_correction_bias", i);
     l->router_bias = weights_f32(s, stem, c->n_experts, true, &ok, e);
     if (!ok) return false;
@@ -86,9 +100,25 @@ static bool bind_moe(model_layer *l, const ern_config *c, const ern_source *s, s
         snprintf(stem, sizeof stem, "model.layers.%zu.mlp.experts.%zu", i, x);
         if (!bind_mlp(&l->experts[x], s, c->hidden, c->expert_ffn, stem, e)) return false;
     }
-    if (c->n_shared == 0) return true;
+    if (c->shared_ffn == 0) return true;
     snprintf(stem, sizeof stem, "model.layers.%zu.mlp.shared_experts", i);
-    return bind_mlp(&l->mlp, s, c->hidden, c->n_shared * c->expert_ffn, stem, e);
+    return bind_mlp(&l->mlp, s, c->hidden, c->shared_ffn, stem, e);
+}
+
+/* A config that says there are biases and tensors without them (or the reverse) do not belong together. */
+static bool check_bias(const model_linear *l, enum config_flag said, const ern_source *s, ern_err *e) {
+    if (said == FLAG_UNSAID || (said == FLAG_YES) == (l->bias != NULL)) return true;
+    return ern_fail(e, ERN_FORMAT, "%s: tensor %s %s a bias, the config says %s", source_path(s), l->w.name, l->bias ? "has" : "has not",
+                    said == FLAG_YES ? "true" : "false");
+}
+
+static bool check_biases(const model_layer *l, const ern_config *c, const ern_source *s, ern_err *e) {
+    const model_linear *const attn[] = { &l->q, &l->k, &l->v, &l->o }, *const mlp[] = { &l->mlp.gate, &l->mlp.up, &l->mlp.down };
+    for (size_t i = 0; i < 4; i++)
+        if (!check_bias(attn[i], c->attention_bias, s, e)) return false;
+    for (size_t i = 0; i < 3; i++)
+        if (mlp[i]->w.data && !check_bias(mlp[i], c->mlp_bias, s, e)) return false;
+    return true;
 }
 
 static bool bind_layer(model_layer *l, const ern_config *c, const ern_source *s, size_t i, ern_err *e) {
@@ -106,41 +136,8 @@ static bool bind_layer(model_layer *l, const ern_config *c, const ern_source *s,
         !bind_linear(&l->v, s, K, D, e, "model.layers.%zu.self_attn.v_proj", i) ||
         !bind_linear(&l->o, s, D, Q, e, "model.layers.%zu.self_attn.o_proj", i))
         return false;
-    if (config_is_moe_layer(c, i)) return bind_moe(l, c, s, i, e);
     snprintf(name, sizeof name, "model.layers.%zu.mlp", i);
-    return bind_mlp(&l->mlp, s, D, c->ffn, name, e);
-}
-
-/* theta_i = base^(-2i/d) in f32 as the reference computes it; llama3 scaling stretches the long waves. */
-static bool make_inv_freq(ern_model *m, ern_err *e) {
-    const ern_config *c = &m->c;
-    const size_t half = c->head_dim / 2;
-    if (!(m->inv_freq = mem_zalloc(half, sizeof(float), "rope frequencies", e))) return false;
-    for (size_t i = 0; i < half; i++) {
-        const float power = powf((float)c->rope_theta, (float)(2 * i) / (float)c->head_dim);
-        float f = 1.0f / power;
-        if (c->rope_factor > 0.0) {
-            const double wave = 2.0 * 3.14159265358979323846 / (double)f;
-            const double low = c->rope_original / c->rope_low, high = c->rope_original / c->rope_high;
-            if (wave > low) f = (float)((double)f / c->rope_factor);
-            else if (wave >= high) {
-                const double t = (c->rope_original / wave - c->rope_low) / (c->rope_high - c->rope_low);
-                f = (float)((1.0 - t) * (double)f / c->rope_factor + t * (double)f);
-            }
-        }
-        m->inv_freq[i] = f;
-    }
-    /* GGUF stores the llama3 scaling as one divisor a pair. */
-    const ern_view *v = source_find(m->source, "rope_freqs.weight");
-    if (v && view_n(v) == half && v->dtype == DTYPE_F32 && c->rope_factor <= 0.0) {
-        float *divisor = mem_zalloc(half, sizeof *divisor, "rope divisors", e);
-        if (!divisor) return false;
-        view_to_f32(v, divisor);
-        for (size_t i = 0; i < half; i++)
-            if (divisor[i] > 0.0f) m->inv_freq[i] /= divisor[i];
-        free(divisor);
-    }
-    return true;
+    return (config_is_moe_layer(c, i) ? bind_moe(l, c, s, i, e) : bind_mlp(&l->mlp, s, D, c->ffn, name, e)) && check_biases(l, c, s, e);
 }
 
 ern_model *model_bind(ern_source *source, ern_err *e) {
@@ -150,12 +147,16 @@ ern_model *model_bind(ern_source *source, ern_err *e) {
     m->source = source;
     if (!config_read(&m->c, source, e)) goto out;
     const ern_config *c = &m->c;
-    if (c->arch == ARCH_BERT) { ern_fail(e, ERN_ARG, "%s: an encoder gives embeddings, it cannot write text", source_path(source)); goto out; }
-    if (!bind_matrix(&m->embed, source, "model.embed_tokens.weight", c->n_vocab, c->hidden, e)) goto out;
+    if (!weights_check_names(c, source, e)) goto out;
+    if (c->arch == ARCH_BERT) {
+        ok = (m->encoder = encoder_bind(c, source, e)) != NULL;
+        goto out;
+    }
+    if (!weights_matrix(&m->embed, source, "model.embed_tokens.weight", c->n_vocab, c->hidden, e)) goto out;
     m->output = m->embed;
     /* lm_head.weight counts whatever the flag says: some released configs claim to be tied and are not. */
     if (source_find(source, "lm_head.weight")) {
-        if (!bind_matrix(&m->output, source, "lm_head.weight", c->n_vocab, c->hidden, e)) goto out;
+        if (!weights_matrix(&m->output, source, "lm_head.weight", c->n_vocab, c->hidden, e)) goto out;
         m->c.is_tied = false;
     } else if (!c->is_tied) {
         ern_fail(e, ERN_FORMAT, "%s: the config unties the output projection but lm_head.weight is missing", source_path(source));
@@ -167,7 +168,7 @@ ern_model *model_bind(ern_source *source, ern_err *e) {
     if (!(m->layers = mem_zalloc(c->n_layers, sizeof *m->layers, "layers", e))) goto out;
     for (size_t i = 0; i < c->n_layers; i++)
         if (!bind_layer(&m->layers[i], c, source, i, e)) goto out;
-    ok = make_inv_freq(m, e);
+    ok = (m->inv_freq = rope_frequencies(c, source, e)) != NULL;
 out:
     if (!ok) { model_close(m); return NULL; }
     return m;
@@ -199,6 +200,7 @@ void model_close(ern_model *m) {
     free(m->norm);
     free(m->output_bias);
     free(m->inv_freq);
+    encoder_close(m->encoder, m->c.n_layers);
     source_close(m->source);
     free(m);
 }

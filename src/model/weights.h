@@ -22,6 +22,8 @@ typedef struct {
     model_mlp *experts;                 /* [E]; owned array of views */
 } model_layer;
 
+typedef struct ern_encoder ern_encoder;     /* model/encoder.h */
+
 typedef struct {
     ern_config c;
     ern_source *source;                 /* owned: the views point into it */
@@ -30,11 +32,17 @@ typedef struct {
     float *norm;                        /* [D]; owned */
     model_layer *layers;                /* [n_layers] */
     float *inv_freq;                    /* [d/2] radians a position; owned */
+    ern_encoder *encoder;               /* BERT: all of its weights, and the fields above but c and source are unset; owned */
 } ern_model;
 
 /* Takes the source, also on failure. */
 ern_model *model_bind(ern_source *source, ern_err *e);
 void model_close(ern_model *m);
+
+/* Refuses a tensor that this config has no place for: what is not bound would be missing from the arithmetic. */
+bool weights_check_names(const ern_config *c, const ern_source *s, ern_err *e);
+
+bool weights_matrix(ern_view *out, const ern_source *s, const char *name, size_t n_out, size_t n_in, ern_err *e);
 
 /* A tensor as owned f32 [n], shape checked against n values. optional: NULL without an error when absent. */
 float *weights_f32(const ern_source *s, const char *name, size_t n, bool optional, bool *ok, ern_err *e);
