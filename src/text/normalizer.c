@@ -55,7 +55,7 @@ static bool strip(const tok_norm *step, const char *s, size_t n, ern_buf *out, e
     return buf_add(out, s + a, b - a, e);
 }
 
-/* SentencePiece's remove_extra_whitespaces: none at the ends, one in between. */
+/* SentencePiece's remove_extra_whitespaces: none at the ends, one in between; at the end U+2581 is a space too. */
 static bool collapse(const char *s, size_t n, ern_buf *out, ern_err *e) {
     bool was_space = true;
     if (!buf_reserve(out, n, e)) return false;
@@ -64,8 +64,13 @@ static bool collapse(const char *s, size_t n, ern_buf *out, ern_err *e) {
         if (!(is_space && was_space) && !buf_char(out, s[i], e)) return false;
         was_space = is_space;
     }
-    if (out->len && out->data[out->len - 1] == ' ') out->data[--out->len] = '\0';
-    return true;
+    for (;;) {
+        size_t cut = out->len && out->data[out->len - 1] == ' ' ? 1 : 0;
+        if (out->len >= SPACE_MARK_BYTES && memcmp(out->data + out->len - SPACE_MARK_BYTES, SPACE_MARK, SPACE_MARK_BYTES) == 0) cut = SPACE_MARK_BYTES;
+        if (!cut) return true;
+        out->len -= cut;
+        out->data[out->len] = '\0';
+    }
 }
 
 static bool run_step(const tok_norm *step, tok_norm_scratch *w, bool is_first, const char *s, size_t n, ern_buf *out, ern_err *e) {

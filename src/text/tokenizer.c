@@ -44,7 +44,7 @@ static bool model_word(tok_call *c, const char *s, size_t n) {
 static void remember(tok_call *c, tok_cached *slot, uint32_t hash, const char *s, size_t n, size_t before) {
     const size_t n_ids = c->out->n - before;
     if (n_ids > sizeof slot->id / sizeof slot->id[0]) return;
-    if (c->t->fuses_unknown)                            /* the word before decides about an unknown piece */
+    if (c->t->fuses_unknown)                            /* an unknown piece at its beginning may fuse with the word before */
         for (size_t i = before; i < c->out->n; i++)
             if (c->out->id[i] == c->t->unk) return;
     slot->hash = hash;
@@ -65,7 +65,9 @@ static bool cached_word(tok_call *c, const char *s, size_t n) {
         return true;
     }
     const size_t before = c->out->n;
+    const bool was_unknown = c->last_is_unknown;
     if (!model_word(c, s, n)) return false;
+    if (was_unknown || c->last_is_unknown) return true;     /* what came out depends on the word before */
     remember(c, slot, hash, s, n, before);
     return true;
 }

@@ -35,6 +35,9 @@ typedef struct {
     const char *const *merges;  /* [n_merges] "left right" */
     int32_t bos, eos, unk, pad; /* -1: none */
     bool adds_bos, adds_eos, adds_space_prefix;
+    bool collapses_spaces;      /* SPM: tokenizer.ggml.remove_extra_whitespaces */
+    const char *charsmap;       /* SPM: tokenizer.ggml.precompiled_charsmap, [charsmap_bytes], or NULL */
+    size_t charsmap_bytes;
 } tokenizer_vocab;
 
 ern_tokenizer *tokenizer_open(const char *path, ern_err *e);            /* a folder or one of its files */

@@ -62,6 +62,12 @@ bool tok_export(ern_tokenizer *t, ern_err *e) {
     /* With scores of a tokenizer.model the merges follow from them, and SentencePiece files hold none. */
     const bool has_merges = t->kind != TOKENIZER_WORDPIECE && !(t->kind == TOKENIZER_SPM && t->has_scores);
     const tok_pre_name *pre = t->kind == TOKENIZER_BYTELEVEL ? pre_name_of(t->pre, t->n_pre, t->ignores_merges) : NULL;
+    const tok_norm *map = NULL;
+    bool collapses = false;
+    for (size_t i = 0; i < t->n_norm; i++) {
+        if (t->norm[i].op == NORM_CHARSMAP) map = &t->norm[i];
+        collapses = collapses || t->norm[i].op == NORM_SPM_SPACES;
+    }
     if (!export_pieces(t, e) || !export_scores(t, e)) return false;
     if (has_merges) {
         if (!(t->vocab_merge = mem_zalloc(t->n_merges, sizeof *t->vocab_merge, "merges", e))) return false;
@@ -71,6 +77,7 @@ bool tok_export(ern_tokenizer *t, ern_err *e) {
         .kind = t->kind, .pre = pre ? pre->name : NULL, .n_tokens = t->pieces.n, .pieces = t->vocab_piece, .scores = t->vocab_score,
         .types = t->vocab_type, .n_merges = has_merges ? t->n_merges : 0, .merges = has_merges ? t->vocab_merge : NULL,
         .bos = t->bos, .eos = t->eos, .unk = t->unk, .pad = t->pad,
+        .charsmap = map ? map->from : NULL, .charsmap_bytes = map ? map->from_bytes : 0, .collapses_spaces = collapses,
         .adds_bos = t->n_before > 0, .adds_eos = t->n_after > 0, .adds_space_prefix = t->adds_space_prefix,
     };
     return true;

@@ -304,7 +304,9 @@ bool tok_merge_model(ern_tokenizer *t, const ern_tokenizer *model, ern_err *e); 
 bool tok_read_vocab_txt(ern_tokenizer *t, const char *text, size_t n, const char *name, ern_err *e);
 /* Roles from the config files beside the vocabulary; with_added: also added and special tokens (no tokenizer.json). */
 bool tok_read_configs(ern_tokenizer *t, const char *folder, bool with_added, ern_err *e);
-bool tok_set_space_mark(ern_tokenizer *t, ern_err *e);
+/* The steps and the decoder of a SentencePiece vocabulary. */
+bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix, bool escapes,
+                       ern_err *e);
 json_t *tok_json_load(const char *text, size_t n, const char *name, ern_err *e);
 
 #endif

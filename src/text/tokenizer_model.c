@@ -121,20 +121,7 @@ static bool read_normalizer(spec *s, const field *part, const char *name, ern_er
 }
 
 static bool set_steps(ern_tokenizer *t, const spec *s, ern_err *e) {
-    if (s->charsmap_bytes) {
-        tok_norm *map = tok_add_norm(t, NORM_CHARSMAP, e);
-        if (!map || !charsmap_check((const char *)s->charsmap, s->charsmap_bytes, e)) return false;
-        if (!(map->from = mem_strndup((const char *)s->charsmap, s->charsmap_bytes, e))) return false;
-        map->from_bytes = s->charsmap_bytes;
-    }
-    if (s->removes_spaces && !tok_add_norm(t, NORM_SPM_SPACES, e)) return false;
-    if (s->adds_prefix && !tok_add_norm(t, NORM_SPM_PREFIX, e)) return false;
-    if (s->escapes && !tok_set_space_mark(t, e)) return false;
-    t->adds_space_prefix = s->adds_prefix;
-    t->decoder.has_byte_tokens = true;
-    t->decoder.strip_char = ' ';
-    t->decoder.n_strip = s->adds_prefix ? 1 : 0;
-    return tok_add_replace(t, SPACE_MARK, " ", e);
+    return tok_set_spm_steps(t, (const char *)s->charsmap, s->charsmap_bytes, s->removes_spaces, s->adds_prefix, s->escapes, e);
 }
 
 /* The id of a role if the vocabulary agrees that it is one. */

@@ -108,24 +108,33 @@ bool tok_add_typed(ern_tokenizer *t, ern_err *e) {
     return true;
 }
 
-bool tok_set_space_mark(ern_tokenizer *t, ern_err *e) {
-    tok_norm *mark = tok_add_norm(t, NORM_REPLACE, e);
-    if (!mark || !(mark->from = mem_strndup(" ", 1, e)) || !(mark->to = mem_strndup(SPACE_MARK, SPACE_MARK_BYTES, e))) return false;
-    mark->from_bytes = 1;
-    mark->to_bytes = SPACE_MARK_BYTES;
-    return true;
+bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix, bool escapes,
+                       ern_err *e) {
+    if (charsmap_bytes) {
+        tok_norm *map = tok_add_norm(t, NORM_CHARSMAP, e);
+        if (!map || !charsmap_check(charsmap, charsmap_bytes, e)) return false;
+        if (!(map->from = mem_strndup(charsmap, charsmap_bytes, e))) return false;
+        map->from_bytes = charsmap_bytes;
+    }
+    if (collapses && !tok_add_norm(t, NORM_SPM_SPACES, e)) return false;
+    if (adds_prefix && !tok_add_norm(t, NORM_SPM_PREFIX, e)) return false;
+    if (escapes) {
+        tok_norm *mark = tok_add_norm(t, NORM_REPLACE, e);
+        if (!mark || !(mark->from = mem_strndup(" ", 1, e)) || !(mark->to = mem_strndup(SPACE_MARK, SPACE_MARK_BYTES, e))) return false;
+        mark->from_bytes = 1;
+        mark->to_bytes = SPACE_MARK_BYTES;
+    }
+    t->adds_space_prefix = adds_prefix;
+    t->decoder.has_byte_tokens = true;
+    t->decoder.strip_char = ' ';
+    t->decoder.n_strip = collapses ? SIZE_MAX : adds_prefix ? 1 : 0;
+    return tok_add_replace(t, SPACE_MARK, " ", e);
 }
 
 static bool set_spm(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
     t->has_scores = v->scores != NULL;
-    t->has_byte_fallback = t->decoder.has_byte_tokens = true;
-    t->fuses_unknown = true;
-    t->adds_space_prefix = v->adds_space_prefix;
-    if (v->adds_space_prefix && !tok_add_norm(t, NORM_SPM_PREFIX, e)) return false;
-    if (!tok_set_space_mark(t, e)) return false;
-    t->decoder.strip_char = ' ';
-    t->decoder.n_strip = v->adds_space_prefix ? 1 : 0;
-    return tok_add_replace(t, SPACE_MARK, " ", e);
+    t->has_byte_fallback = t->fuses_unknown = true;
+    return tok_set_spm_steps(t, v->charsmap, v->charsmap_bytes, v->collapses_spaces, v->adds_space_prefix, true, e);
 }
 
 static bool set_bytelevel(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
