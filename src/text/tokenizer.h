@@ -43,7 +43,8 @@ typedef struct {
 ern_tokenizer *tokenizer_open(const char *path, ern_err *e);            /* a folder or one of its files */
 ern_tokenizer *tokenizer_from_vocab(const tokenizer_vocab *v, ern_err *e);
 
-/* The vocabulary as a GGUF file stores it, whatever it was read from (convert writes it). Borrowed from t. */
+/* The vocabulary as a GGUF file stores it, whatever it was read from (convert writes it). Borrowed from t. A byte-level
+ * vocabulary whose pre is NULL has a pre-tokenizer without a name in GGUF: written there it would split texts otherwise. */
 const tokenizer_vocab *tokenizer_vocab_of(const ern_tokenizer *t);
 void tokenizer_close(ern_tokenizer *t);
 

@@ -97,18 +97,18 @@ static void try_text(const ern_tokenizer *t, const char *s, size_t n, bool comes
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static ern_tokenizer *spm, *gpt2, *llama, *wordpiece;
+    static ern_tokenizer *spm, *gpt2, *deepseek, *wordpiece;
     const char *s = size ? (const char *)data : "";
     if (!spm) {
         spm = open_spm();
         gpt2 = open_bytelevel("gpt-2");
-        llama = open_bytelevel("deepseek-llm");
+        deepseek = open_bytelevel("deepseek-llm");
         wordpiece = open_wordpiece();
-        check(spm && gpt2 && llama && wordpiece);
+        check(spm && gpt2 && deepseek && wordpiece);
     }
     try_text(spm, s, size, size < 3 || !memmem(data, size, "\xE2\x96\x81", 3));      /* U+2581 comes back as a space */
     try_text(gpt2, s, size, true);
-    try_text(llama, s, size, true);
+    try_text(deepseek, s, size, true);
     try_text(wordpiece, s, size, false);
     return 0;
 }

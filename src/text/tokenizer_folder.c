@@ -174,8 +174,12 @@ static bool read_model_beside(ern_tokenizer *t, const char *folder, ern_err *e) 
     char *path = file_join(folder, source_names[SOURCE_MODEL], e);
     ern_tokenizer *model = path ? tok_new(e) : NULL;
     bool ok = model != NULL;
-    /* A model that cannot be read has no say: tokenizer.json is complete. */
-    if (ok && t->kind == TOKENIZER_SPM && file_exists(path) && read_source(model, SOURCE_MODEL, path, NULL)) ok = tok_merge_model(t, model, e);
+    if (ok && t->kind == TOKENIZER_SPM && file_exists(path)) {
+        ern_err why = { 0 };
+        if (read_source(model, SOURCE_MODEL, path, &why)) ok = tok_merge_model(t, model, e);
+        else if (why.code == ERN_NOMEM) ok = ern_fail(e, ERN_NOMEM, "%s", why.text);
+        /* Otherwise it has no say: tokenizer.json is complete. */
+    }
     tokenizer_close(model);
     free(path);
     return ok;
