@@ -11,8 +11,9 @@
  * A tile holds ATTENTION_TILE tokens of one head; D is d rounded up to a multiple of 32, the rest zeros.
  *   F32        keys [D][16]                      values [16][D]
  *   F16, BF16  keys [D/2][16][2]                 values [8][D][2]: pairs of dimensions, pairs of tokens
- *   Q8_0       keys [D/4][16][4] u8, 128 added   values [8][D][2] i8; then f16 scales [D/32][16] of 32 dimensions each
- *   Q4_0       keys [D/8][16][4] u8: dimensions 8i+j low, 8i+4+j high nibble; values [2][D][2] u16: pair 4h+n in nibble n; scales
+ *   Q8_0       keys [D/4][16][4] u8, 128 added   values [8][D][2] i8; then f16 scales [D/32][16]
+ *   Q4_0       keys [D/8][16][4] u8: dimensions 8i+j in low nibbles, 8i+4+j in high ones, 8 added;
+ *              values [2][D][2] u16: pair 4h+n of tokens in nibble n, 8 added; scales as above
  * Q4_0 stores each head after a Walsh-Hadamard rotation, which spreads outliers; queries and outputs are rotated to match.
  */
 #ifndef KERNELS_ATTENTION_H
@@ -79,6 +80,7 @@ typedef struct attention_isa {
     void (*merge)(float *m, float *l, float *o, const float *m2, const float *l2, const float *o2, size_t n_rows, size_t D);
 } attention_isa;
 
-extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_bf16, attention_neon;
+extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_vnni, attention_avx512_bf16,
+    attention_neon;
 
 #endif

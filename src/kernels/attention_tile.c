@@ -105,10 +105,7 @@ static void store_q4(bool is_key, uint8_t *tile, size_t at, const float *x, size
         for (size_t i = b * 32; i < b * 32 + 32; i++) {
             const int q = i < d ? nearest(x[i] * inverse, -8, 7) + 8 : 8;
             if (is_key) put_nibble(tile + i / 8 * ATTENTION_TILE * 4 + at * 4 + i % 4, i % 8 >= 4, q);
-            else {
-                const size_t pair = at / 2, n = pair % 4;
-                put_nibble(tile + (pair / 4 * D * 2 + i * 2 + at % 2) * 2 + n / 2, n % 2, q);
-            }
+            else put_nibble(tile + at / 8 * D * 4 + i * 4 + at % 2 * 2 + at % 8 / 4, at / 2 % 2, q);
         }
     }
 }
@@ -133,7 +130,7 @@ static float quant_at(enum ern_dtype t, bool is_key, const uint8_t *tile, size_t
     if (t == DTYPE_Q8_0 && is_key) q = tile[i / 4 * ATTENTION_TILE * 4 + at * 4 + i % 4] - 128;
     else if (t == DTYPE_Q8_0) q = (int8_t)tile[at / 2 * D * 2 + i * 2 + at % 2];
     else if (is_key) q = (tile[i / 8 * ATTENTION_TILE * 4 + at * 4 + i % 4] >> (i % 8 >= 4 ? 4 : 0) & 15) - 8;
-    else q = (tile[(at / 8 * D * 2 + i * 2 + at % 2) * 2 + at % 8 / 4] >> (at / 2 % 2 ? 4 : 0) & 15) - 8;
+    else q = (tile[at / 8 * D * 4 + i * 4 + at % 2 * 2 + at % 8 / 4] >> (at / 2 % 2 ? 4 : 0) & 15) - 8;
     return (float)q * step;
 }
 

@@ -28,6 +28,7 @@ void kernels_init(ern_kernels *k, unsigned mask) {
 #if defined(__x86_64__)
     if (flags & CPU_AVX2) FILL_ELEMENTWISE(k, avx2);
     if (flags & CPU_AVX512) FILL_ELEMENTWISE(k, avx512);
+    if (flags & CPU_VNNI) k->attend_fast = &attention_avx512_vnni;
     if (flags & CPU_FAST_BF16) k->attend_fast = &attention_avx512_bf16;
 #elif defined(__aarch64__)
     if (flags & CPU_NEON) FILL_ELEMENTWISE(k, neon);

@@ -4,3 +4,4 @@
 #define ATT_ROWS 4
 #define ATT_VECS 4
 #include "kernels/attention_f32.inc"
+#include "kernels/attention_one.inc"

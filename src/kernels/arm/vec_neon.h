@@ -80,6 +80,18 @@ static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
     *even = vreinterpretq_f32_u32(vshll_n_u16(x.val[0], 16));
     *odd = vreinterpretq_f32_u32(vshll_n_u16(x.val[1], 16));
 }
+/* (VW words >> shift) & mask */
+static inline vf vf_bits(const void *p, unsigned shift, int mask) {
+    uint32_t words[4];
+    memcpy(words, p, sizeof words);
+    const uint32x4_t x = vshlq_u32(vld1q_u32(words), vdupq_n_s32(-(int)shift));
+    return vcvtq_f32_u32(vandq_u32(x, vdupq_n_u32((uint32_t)mask)));
+}
+static inline void vf_split_i8(const int8_t *p, vf *even, vf *odd) {
+    const int32x4_t x = vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p)));
+    *even = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(x, 16), 16));
+    *odd = vcvtq_f32_s32(vshrq_n_s32(x, 16));
+}
 static inline void vf_to_bf16(uint16_t *p, vf a) {
     const uint32x4_t u = vreinterpretq_u32_f32(a), high = vshrq_n_u32(u, 16);
     const uint32x4_t up = vaddq_u32(vandq_u32(high, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));

@@ -88,6 +88,16 @@ static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
     *odd = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_set1_epi32(0xffff), x));
 }
+/* (VW words >> shift) & mask */
+static inline vf vf_bits(const void *p, unsigned shift, int mask) {
+    const __m256i x = _mm256_srl_epi32(_mm256_loadu_si256((const __m256i *)p), _mm_cvtsi32_si128((int)shift));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(mask)));
+}
+static inline void vf_split_i8(const int8_t *p, vf *even, vf *odd) {
+    const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    *even = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 16), 16));
+    *odd = _mm256_cvtepi32_ps(_mm256_srai_epi32(x, 16));
+}
 static inline void vf_to_bf16(uint16_t *p, vf a) {
     const __m256i u = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
     __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);

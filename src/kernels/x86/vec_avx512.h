@@ -66,6 +66,16 @@ static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
     *odd = _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_set1_epi32(0xffff), x));
 }
+/* (VW words >> shift) & mask */
+static inline vf vf_bits(const void *p, unsigned shift, int mask) {
+    const __m512i x = _mm512_srl_epi32(_mm512_loadu_si512(p), _mm_cvtsi32_si128((int)shift));
+    return _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(mask)));
+}
+static inline void vf_split_i8(const int8_t *p, vf *even, vf *odd) {
+    const __m512i x = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    *even = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16));
+    *odd = _mm512_cvtepi32_ps(_mm512_srai_epi32(x, 16));
+}
 /* Integer rounding, not vcvtneps2bf16: that instruction flushes subnormals, and older CPUs lack it. */
 static inline void vf_to_bf16(uint16_t *p, vf a) {
     const __m512i u = _mm512_castps_si512(a), high = _mm512_srli_epi32(u, 16), one = _mm512_set1_epi32(1);
