@@ -24,6 +24,7 @@ void kernels_gemm_init(ern_kernels *k, unsigned flags) {
     k->gemm_f32 = gemm_f32_avx2;
     k->gemm_q8 = gemm_q8_avx2;
     k->quant_q8 = quant_q8_avx2;
+    k->panels = flags & CPU_AVXVNNI ? &panels_avxvnni : &panels_avx2;
     const unsigned vnni = CPU_AVX512 | CPU_VNNI;
     if ((flags & vnni) != vnni) return;
     k->gemm_f32 = gemm_f32_vnni;

@@ -1,0 +1,11 @@
+/* Packed matrix products for AVX-VNNI (256 bits): cores without AVX-512. */
+#include "kernels/x86/panel_256.h"
+
+static inline vi start8(int32_t n) { return v_int(n); }
+static inline vi dp8(vi sum, vi u, vi a) { return _mm256_dpbusd_avx_epi32(sum, u, a); }
+static inline vi dp7(vi sum, vi u, vi a) { return _mm256_dpbusd_avx_epi32(sum, u, a); }
+
+#include "kernels/x86/panel_tile.h"
+#include "kernels/x86/panel_quant.h"
+
+const struct ern_panels panels_avxvnni = { "avx-vnni", quant, gemm };
