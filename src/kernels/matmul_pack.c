@@ -87,7 +87,7 @@ static void put_u16(uint8_t *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 static void copy_u16(uint8_t *to, const uint8_t *from) { memcpy(to, from, 2); }
 
 /* Upper half of the f32 number 2^(e - 128), which dequant.h calls e8m0_half. */
-static uint16_t e8m0_upper(uint8_t e) { return e < 2 ? (uint16_t)(0x20 << e) : (uint16_t)((e - 1) << 7); }
+static uint16_t e8m0_upper(uint8_t e) { return (uint16_t)(e < 2 ? 0x20 << e : (e - 1) << 7); }
 
 /* Scales of row r from file block b, which is block n of its unit, into the unit at u. */
 static void scales_of(uint8_t *u, enum panel_kind kind, const uint8_t *b, size_t n, size_t r) {

@@ -217,7 +217,7 @@ INLINE int buf_of(int kind) {
 
 INLINE void unpack(int kind, uint8_t *out, const uint8_t *u, size_t n_blocks) {
     const int n_halves = kind_is_16(kind) ? 2 : 1, shift = kind_shift(kind);
-    const char add = kind_is_wide(kind) || shift == 31 ? 0 : (char)(32 - (128 >> shift));
+    const char add = (char)(kind_is_wide(kind) || shift == 31 ? 0 : 32 - (128 >> shift));
     for (size_t at = 0; at < n_blocks; at += kind_unit_blocks(kind), u += kind_unit_bytes(kind))
         for (size_t b = 0; b < kind_unit_blocks(kind); b++, out += buf_bytes(kind))
             for (size_t half = 0; half < V_HALVES; half++) {
