@@ -29,7 +29,7 @@ void kernels_gemm_init(ern_kernels *k, unsigned flags) {
     if ((flags & vnni) != vnni) return;
     k->gemm_f32 = gemm_f32_vnni;
     k->gemm_q8 = gemm_q8_vnni;
-    k->panels = &panels_vnni;
+    k->panels = flags & CPU_FAST_BF16 && flags & CPU_BF16 ? &panels_vnni_bf16 : &panels_vnni;
 #endif
 }
 

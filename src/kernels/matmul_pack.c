@@ -7,7 +7,7 @@
 
 #define MAX_UNIT 256
 
-static const panel_info infos[PANEL_COUNT] = {
+static const panel_info infos[PANEL_N_INT] = {
 #define X(kind, dtype, unit_n, unit_bytes, shift, run, min) [PANEL_##kind] = { DTYPE_##dtype, unit_n, unit_bytes, run, shift, min },
     PANEL_MAP(X)
 #undef X
@@ -16,9 +16,17 @@ static const panel_info infos[PANEL_COUNT] = {
 const panel_info *panel_info_of(enum panel_kind kind) { return &infos[kind]; }
 
 enum panel_kind panel_kind_of(enum ern_dtype t) {
-    for (unsigned k = 0; k < PANEL_COUNT; k++)
+    if (t == DTYPE_BF16) return PANEL_BF16;
+    if (t == DTYPE_F16) return PANEL_F16;
+    for (unsigned k = 0; k < PANEL_N_INT; k++)
         if (infos[k].dtype == t) return (enum panel_kind)k;
     return PANEL_NONE;
+}
+
+size_t panel_bytes_of(enum panel_kind kind, size_t C) {
+    if (kind == PANEL_BF16) return (C + 1) / 2 * 64;
+    if (kind == PANEL_F16) return (C + 1) / 2 * 64;
+    return (C + infos[kind].unit_n - 1) / infos[kind].unit_n * infos[kind].unit_bytes;
 }
 
 /* ---- codes of one row ------------------------------------------------------------------------- */
@@ -185,7 +193,21 @@ static void put_codes(uint8_t *u, enum panel_kind kind, const uint8_t *q) {
     }
 }
 
+/* 16-bit numbers of up to 16 rows: columns interleaved in pairs or one by one. */
+static void pack_16_bit(uint8_t *out, bool in_pairs, const ern_view *w, size_t panel) {
+    const size_t R = w->dims[0], C = w->dims[1], r0 = panel * PANEL_ROWS, n = R - r0 < PANEL_ROWS ? R - r0 : PANEL_ROWS;
+    const uint8_t *rows = (const uint8_t *)w->data + 2 * C * r0;
+    if (n < PANEL_ROWS || C % 2) memset(out, 0, (C + 1) / 2 * 64);
+    for (size_t c = 0; c < C; c++)
+        for (size_t r = 0; r < n; r++)
+            memcpy(in_pairs ? out + c / 2 * 64 + 4 * r + 2 * (c % 2) : out + c * 32 + 2 * r, rows + 2 * (C * r + c), 2);
+}
+
 void panel_pack(uint8_t *out, enum panel_kind kind, const ern_view *w, size_t panel) {
+    if (kind >= PANEL_N_INT) {
+        pack_16_bit(out, kind == PANEL_BF16, w, panel);
+        return;
+    }
     const panel_info *p = &infos[kind];
     const ern_dtype_info *d = dtype_info(p->dtype);
     const size_t R = w->dims[0], C = w->dims[1], row_bytes = view_row_bytes(w);

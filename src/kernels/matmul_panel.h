@@ -39,12 +39,16 @@ enum panel_kind {
 #define X(kind, dtype, unit_n, unit_bytes, shift, run, min) PANEL_##kind,
     PANEL_MAP(X)
 #undef X
+    PANEL_N_INT,                        /* above: 8-bit activations; below: floats */
+    PANEL_BF16 = PANEL_N_INT,           /* 64 bytes a pair of columns: byte 4 r of row r, the even column first */
+    PANEL_F16,                          /* 32 bytes a column */
     PANEL_COUNT,
     PANEL_NONE = PANEL_COUNT
 };
 
 typedef struct { enum ern_dtype dtype; size_t unit_n, unit_bytes, run; int shift; bool has_min; } panel_info;
-const panel_info *panel_info_of(enum panel_kind kind);
+const panel_info *panel_info_of(enum panel_kind kind);     /* of the kinds with 8-bit activations */
+size_t panel_bytes_of(enum panel_kind kind, size_t C);
 enum panel_kind panel_kind_of(enum ern_dtype t);            /* PANEL_NONE: no packed form */
 
 /* Rows [16 panel, 16 panel + 16) of w into units at out; rows from w->dims[0] on and columns from dims[1] on are zero. */
@@ -53,10 +57,10 @@ void panel_pack(uint8_t *out, enum panel_kind kind, const ern_view *w, size_t pa
 /* 32 activations: value = d q. n = -128 sum q, n_lo the same of the first 16, dn = -d sum q. */
 typedef struct { int8_t q[32]; float d, dn; int32_t n, n_lo; } act_block;
 
-/* One product: rows of panels [p0, p1) for T tokens whose blocks start at act[t]; y[t] is row t of the result. */
+/* One product: rows of panels [p0, p1) for T tokens; y[t] is row t of the result. */
 typedef struct {
     const ern_matrix *w;
-    const act_block *const *act;    /* [T] */
+    const void *const *act;         /* [T]: act_block *, or for float kinds uint16_t * (bf16, padded with a 0) or float * */
     float *const *y;                /* [T] */
     size_t T;
     void *buffer;                   /* PANEL_BUFFER_BYTES(C), 64-byte aligned; of this thread */
@@ -67,7 +71,13 @@ struct ern_panels {
     const char *name;
     void (*quant)(act_block *out, const float *x, size_t C);        /* [(C + 31) / 32 rounded up to a unit of 256] */
     void (*gemm)(const panel_job *j, size_t p0, size_t p1);
+    void (*to_bf16)(uint16_t *out, const float *x, size_t C);       /* [C rounded up to even]; NULL: BF16 weights take f32 */
+    void (*gemm_bf16)(const panel_job *j, size_t p0, size_t p1);
+    void (*gemm_f16)(const panel_job *j, size_t p0, size_t p1);     /* activations in f32 */
 };
-extern const struct ern_panels panels_vnni, panels_avxvnni, panels_avx2;
+extern const struct ern_panels panels_vnni, panels_vnni_bf16, panels_avxvnni, panels_avx2;
+
+void panel_to_bf16(uint16_t *out, const float *x, size_t C);        /* x86, AVX-512 BF16 */
+void panel_gemm_bf16(const panel_job *j, size_t p0, size_t p1);
 
 #endif

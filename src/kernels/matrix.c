@@ -37,12 +37,12 @@ static size_t mapped_bytes(const ern_matrix *m) { return (m->n_panels * m->panel
 
 bool matrix_prepare(ern_matrix *out, const ern_kernels *k, ern_pool *pool, const ern_view *w, bool exact, ern_err *e) {
     ern_matrix m = { .view = *w, .R = w->dims[0], .C = w->dims[1], .kind = PANEL_NONE };
-    const enum panel_kind kind = exact || !k->panels ? PANEL_NONE : panel_kind_of(w->dtype);
+    enum panel_kind kind = exact || !k->panels ? PANEL_NONE : panel_kind_of(w->dtype);
+    if ((kind == PANEL_BF16 && !k->panels->gemm_bf16) || (kind == PANEL_F16 && !k->panels->gemm_f16)) kind = PANEL_NONE;
     if (kind != PANEL_NONE && m.R && m.C) {
-        const panel_info *p = panel_info_of(kind);
         m.kind = (int)kind;
         m.n_panels = (m.R + PANEL_ROWS - 1) / PANEL_ROWS;
-        m.panel_bytes = (m.C + p->unit_n - 1) / p->unit_n * p->unit_bytes;
+        m.panel_bytes = panel_bytes_of(kind, m.C);
         const size_t size = mapped_bytes(&m);
         void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (at == MAP_FAILED)
@@ -70,11 +70,12 @@ struct work {
     const matmul_item *items;
     size_t n_inputs, n_items, n_rows;
     act_block *act;                     /* blocks of all rows of all inputs */
-    const act_block **token;            /* [sum of T] */
+    uint16_t *halves;                   /* the same rows in bf16 */
+    const void **token;                 /* [sum of T] */
     float **y;                          /* [sum of T] */
     uint8_t *buffers;                   /* one a thread */
     size_t buffer_bytes, n_chunks, chunk_work;
-    bool exact, is_quantised;
+    bool exact, needs_blocks, needs_halves, is_quantised;
     atomic_size_t n_arrived, next;
 };
 
@@ -83,26 +84,28 @@ static size_t act_blocks(size_t C) { return (C + 255) / 256 * 8; }
 static bool is_packed(const struct work *w, const ern_matrix *m) { return m->packed && !w->exact; }
 
 size_t matmul_many_bytes(const ern_pool *pool, size_t n_rows, size_t C, size_t n_tokens) {
-    return round_up(n_rows * act_blocks(C) * sizeof(act_block), 64) + round_up(n_tokens * 2 * sizeof(void *), 64) +
+    return n_rows * act_blocks(C) * (sizeof(act_block) + 64) + round_up(n_tokens * 2 * sizeof(void *), 64) +
            pool_n(pool) * round_up(PANEL_BUFFER_BYTES(C), 64) + 192;
 }
 
 static void quant_row(const struct work *w, size_t row) {
-    act_block *to = w->act;
+    size_t block = 0;
     for (size_t i = 0; i < w->n_inputs; i++) {
         const matmul_input *in = &w->inputs[i];
         if (row < in->n_rows) {
-            w->k->panels->quant(to + row * act_blocks(in->C), in->x + row * in->stride, in->C);
+            block += row * act_blocks(in->C);
+            if (w->needs_blocks) w->k->panels->quant(w->act + block, in->x + row * in->stride, in->C);
+            if (w->needs_halves) w->k->panels->to_bf16(w->halves + 32 * block, in->x + row * in->stride, in->C);
             return;
         }
         row -= in->n_rows;
-        to += in->n_rows * act_blocks(in->C);
+        block += in->n_rows * act_blocks(in->C);
     }
 }
 
 /* Panels (or groups of rows) of an item and the work of one, in 16-row columns times tokens. */
 static size_t item_panels(const matmul_item *it) { return it->T ? (it->w->R + PANEL_ROWS - 1) / PANEL_ROWS : 0; }
-static size_t panel_work(const matmul_item *it) { return it->w->C * (it->T + 4); }
+static size_t panel_work(const matmul_item *it) { return (it->w->C + 1) * (it->T + 4); }
 static size_t chunk_panels(const struct work *w, const matmul_item *it) {
     const size_t n = w->chunk_work / panel_work(it) / 2 * 2;
     return n < 2 ? 2 : n;
@@ -138,7 +141,9 @@ static void run_chunk(const struct work *w, size_t chunk, size_t thread) {
     if (is_packed(w, it->w)) {
         const panel_job j = { .w = it->w, .act = w->token + token, .y = w->y + token, .T = it->T,
                               .buffer = w->buffers + thread * w->buffer_bytes };
-        w->k->panels->gemm(&j, p0, p1);
+        (it->w->kind == PANEL_BF16  ? w->k->panels->gemm_bf16
+         : it->w->kind == PANEL_F16 ? w->k->panels->gemm_f16
+                                    : w->k->panels->gemm)(&j, p0, p1);
     } else run_exact(w, it, r0, r1);
     for (size_t t = 0; it->bias && t < it->T; t++)
         for (size_t r = r0; r < r1; r++) it->y[t * it->y_stride + r] += it->bias[r];
@@ -172,16 +177,20 @@ static void many_part(void *ctx, size_t thread, size_t n_threads) {
     }
 }
 
-/* Where each token's blocks are and where its results go. */
+/* Where each token's activations are and where its results go. */
 static void set_pointers(struct work *w) {
     size_t n = 0;
     for (size_t i = 0; i < w->n_items; i++) {
         const matmul_item *it = &w->items[i];
-        const act_block *act = w->act;
-        for (size_t k = 0; k < it->input; k++) act += w->inputs[k].n_rows * act_blocks(w->inputs[k].C);
-        const size_t row_blocks = act_blocks(w->inputs[it->input].C);
+        const matmul_input *in = &w->inputs[it->input];
+        const bool is_half = it->w->kind == PANEL_BF16 && w->k->panels->to_bf16;
+        size_t block = 0;
+        for (size_t k = 0; k < it->input; k++) block += w->inputs[k].n_rows * act_blocks(w->inputs[k].C);
         for (size_t t = 0; t < it->T; t++, n++) {
-            w->token[n] = act + (it->rows ? (size_t)it->rows[t] : it->first + t) * row_blocks;
+            const size_t row = it->rows ? (size_t)it->rows[t] : it->first + t, at = block + row * act_blocks(in->C);
+            w->token[n] = it->w->kind < PANEL_N_INT ? (const void *)(w->act + at)
+                          : is_half                 ? (const void *)(w->halves + 32 * at)
+                                                    : (const void *)(in->x + row * in->stride);
             w->y[n] = it->y + t * it->y_stride;
         }
     }
@@ -200,8 +209,12 @@ void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *input
     size_t n_blocks = 0, n_tokens = 0, n_values = 0, C = 0;
     bool has_packed = false;
     for (size_t i = 0; i < n_items; i++) {
+        const ern_matrix *m = items[i].w;
         n_tokens += items[i].T;
-        has_packed = has_packed || is_packed(&w, items[i].w);
+        if (!is_packed(&w, m)) continue;
+        has_packed = true;
+        w.needs_blocks = w.needs_blocks || m->kind < PANEL_N_INT;
+        w.needs_halves = w.needs_halves || (m->kind == PANEL_BF16 && k->panels->to_bf16);
     }
     for (size_t i = 0; i < n_inputs; i++) {
         w.n_rows += inputs[i].n_rows;
@@ -210,16 +223,15 @@ void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *input
         if (inputs[i].C > C) C = inputs[i].C;
     }
     plan(&w, pool_n(pool));
-    w.act = scratch;
-    w.token = (void *)((uint8_t *)scratch + round_up(n_blocks * sizeof(act_block), 64));
+    w.halves = scratch;
+    w.act = (void *)(w.halves + 32 * n_blocks);
+    w.token = (void *)(w.act + round_up(n_blocks, 4));
     w.y = (void *)(w.token + n_tokens);
-    w.buffers = (uint8_t *)scratch + round_up(n_blocks * sizeof(act_block), 64) + round_up(n_tokens * 2 * sizeof(void *), 64);
+    w.buffers = (uint8_t *)w.token + round_up(n_tokens * 2 * sizeof(void *), 64);
     w.buffer_bytes = round_up(PANEL_BUFFER_BYTES(C), 64);
-    w.is_quantised = !has_packed || n_values <= SERIAL_VALUES;
-    if (has_packed) {
-        set_pointers(&w);
-        if (w.is_quantised)
-            for (size_t row = 0; row < w.n_rows; row++) quant_row(&w, row);
-    }
+    w.is_quantised = !(w.needs_blocks || w.needs_halves) || n_values <= SERIAL_VALUES;
+    if (has_packed) set_pointers(&w);
+    if (w.is_quantised && (w.needs_blocks || w.needs_halves))
+        for (size_t row = 0; row < w.n_rows; row++) quant_row(&w, row);
     pool_run(pool, many_part, &w);
 }

@@ -36,7 +36,7 @@ static problem make(enum ern_dtype t, size_t R, size_t C, size_t T) {
     p.w = (uint8_t *)mem(R * p.row_bytes + 1) + 1;         /* not aligned */
     p.x = (float *)mem(T * C * 4 + 4) + 1;
     p.y = mem(T * R * 4);
-    p.want = mem(T * R * 4);
+    p.want = mem((T + 1) * R * 4);
     p.size = mem(T * R * 8);
     p.scratch = mem(matmul_many_bytes(pools[1], T, C, T) + matmul_scratch_bytes(T, C));
     fill(p.w, t, R * C);
@@ -57,12 +57,9 @@ static ern_view view_of(const problem *p) {
     return (ern_view){ .name = "w", .dtype = p->t, .n_dims = 2, .dims = { p->R, p->C }, .data = p->w, .size_bytes = p->R * p->row_bytes };
 }
 
-/* The scalar result and sum |w| |x| of each. */
-static void expect(problem *p) {
-    act_q8 *q = p->scratch;
+/* sum |w| |x| of each result */
+static void magnitudes(problem *p) {
     float *row = mem(p->C * 4);
-    for (size_t t = 0; t < p->T; t++) quant_q8_scalar(q + t * (p->C / 32), p->x + t * p->C, p->C);
-    gemm_q8_scalar(p->want, p->R, q, p->T, p->w, p->t, p->row_bytes, p->C, 0, p->R);
     for (size_t r = 0; r < p->R; r++) {
         dtype_info(p->t)->to_f32(row, p->w + r * p->row_bytes, p->C);
         for (size_t t = 0; t < p->T; t++) {
@@ -72,6 +69,13 @@ static void expect(problem *p) {
         }
     }
     free(row);
+}
+
+static void expect(problem *p) {
+    act_q8 *q = p->scratch;
+    for (size_t t = 0; t < p->T; t++) quant_q8_scalar(q + t * (p->C / 32), p->x + t * p->C, p->C);
+    gemm_q8_scalar(p->want, p->R, q, p->T, p->w, p->t, p->row_bytes, p->C, 0, p->R);
+    magnitudes(p);
 }
 
 static void multiply(const ern_kernels *k, ern_pool *pool, const problem *p, const ern_matrix *m, float *y, size_t from, size_t T) {
@@ -106,7 +110,7 @@ static void compare(enum ern_dtype t, size_t R, size_t C, size_t T) {
 static void formats(void **state) {
     (void)state;
     static const size_t rows[] = { 0, 1, 15, 16, 17, 33, 47 }, tokens[] = { 1, 2, 3, 5, 8, 17, 33 }, blocks[] = { 1, 2, 3, 5, 8, 13 };
-    for (unsigned kind = 0; kind < PANEL_COUNT; kind++)
+    for (unsigned kind = 0; kind < PANEL_N_INT; kind++)
         for (size_t i = 0; i < 7; i++)
             for (size_t j = 0; j < 6; j++) {
                 const enum ern_dtype t = panel_info_of((enum panel_kind)kind)->dtype;
@@ -116,7 +120,7 @@ static void formats(void **state) {
 
 static void real_shapes(void **state) {
     (void)state;
-    for (unsigned kind = 0; kind < PANEL_COUNT; kind++) {
+    for (unsigned kind = 0; kind < PANEL_N_INT; kind++) {
         compare(panel_info_of((enum panel_kind)kind)->dtype, 256, 1024, 100);
         compare(panel_info_of((enum panel_kind)kind)->dtype, 64, 3072, 1);
     }
@@ -126,7 +130,7 @@ static void real_shapes(void **state) {
 static void same_bits(void **state) {
     (void)state;
     static const size_t tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 17, 33, 100 };
-    for (unsigned kind = 0; kind < PANEL_COUNT; kind++)
+    for (unsigned kind = 0; kind < PANEL_N_INT; kind++)
         for (size_t level = 0; level < N_LEVELS; level++) {
             ern_kernels k;
             ern_matrix m;
@@ -144,6 +148,42 @@ static void same_bits(void **state) {
             matrix_deinit(&m);
             drop(&p);
         }
+}
+
+#define TOLERANCE_BF16 8e-3f    /* of sum |w| |x|: activations rounded to 8 bits of mantissa, 2^-9 each at most */
+#define TOLERANCE_FLOAT 2e-5f
+
+/* BF16 and F16 weights against the scalar product in f32. */
+static void floats(void **state) {
+    (void)state;
+    static const enum ern_dtype types[] = { DTYPE_BF16, DTYPE_F16 };
+    static const size_t rows[] = { 0, 1, 15, 16, 17, 63, 64, 65, 150 }, columns[] = { 0, 1, 2, 15, 16, 31, 33, 256, 1021 };
+    static const size_t tokens[] = { 1, 2, 3, 4, 5, 6, 7, 13, 33 };
+    for (size_t i = 0; i < 2 * 81; i++) {
+        problem p = make(types[i / 81], rows[i % 9], columns[i / 9 % 9], tokens[(i + i / 9) % 9]);
+        const ern_view v = view_of(&p);
+        gemm_f32_scalar(p.want, p.R, p.x, p.T, p.w, p.t, p.row_bytes, p.C, 0, p.R);
+        magnitudes(&p);
+        for (size_t level = 0; level < N_LEVELS; level++) {
+            ern_kernels k;
+            ern_matrix m;
+            if (!use_level(&k, level)) continue;
+            assert_true(matrix_prepare(&m, &k, pools[1], &v, false, NULL));
+            const double tolerance = (double)(p.t == DTYPE_BF16 && k.panels->to_bf16 ? TOLERANCE_BF16 : TOLERANCE_FLOAT);
+            for (size_t n = 0; n < p.T * p.R; n++) p.y[n] = NAN;
+            multiply(&k, pools[i % 2], &p, &m, p.y, 0, p.T);
+            for (size_t n = 0; n < p.T * p.R; n++)
+                if (!(fabs((double)p.y[n] - (double)p.want[n]) <= tolerance * p.size[n] + 1e-30))
+                    fail_msg("%s %s [T %zu, R %zu, C %zu] at %zu: %g, %g wanted", dtype_info(p.t)->name, k.panels->name, p.T, p.R, p.C,
+                             n, (double)p.y[n], (double)p.want[n]);
+            for (size_t t = 0; t < p.T; t++) {
+                multiply(&k, pools[0], &p, &m, p.want + p.T * p.R, t, 1);
+                assert_memory_equal(p.want + p.T * p.R, p.y + t * p.R, p.R * sizeof(float));
+            }
+            matrix_deinit(&m);
+        }
+        drop(&p);
+    }
 }
 
 /* Several matrices, several inputs, gathered rows, a bias and a matrix that is not packed, in one region: as one by one. */
@@ -194,7 +234,7 @@ static void extremes(void **state) {
         ern_kernels k;
         ern_matrix m;
         if (!use_level(&k, level)) continue;
-        for (unsigned kind = 0; kind < PANEL_COUNT; kind++) {
+        for (unsigned kind = 0; kind < PANEL_N_INT; kind++) {
             const enum ern_dtype t = panel_info_of((enum panel_kind)kind)->dtype;
             problem p = make(t, 20, 512, 7);
             if (t != DTYPE_MXFP4) {
@@ -241,7 +281,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats), cmocka_unit_test(real_shapes), cmocka_unit_test(same_bits), cmocka_unit_test(many),
-        cmocka_unit_test(extremes),
+        cmocka_unit_test(extremes), cmocka_unit_test(floats),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

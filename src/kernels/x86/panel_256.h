@@ -8,7 +8,9 @@
 
 #define LANES ((size_t)8)
 #define V_HALVES ((size_t)2)
+#define INLINE static inline __attribute__((always_inline))
 #define TILE_M 3
+#define FLOAT_M 2
 
 typedef __m256i vi;
 typedef __m256 vf;
@@ -25,6 +27,7 @@ static inline vi v_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
 #define v_up(v, n) _mm256_slli_epi32(v, n)
 #define v_down(v, n) _mm256_srli_epi32(v, n)
 static inline vi v_lookup(__m128i table, vi i) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), i); }
+static inline vf v_cast(vi v) { return _mm256_castsi256_ps(v); }
 static inline vf v_cvt(vi v) { return _mm256_cvtepi32_ps(v); }
 static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }

@@ -12,6 +12,10 @@ static inline vi dp8(vi sum, vi u, vi a) {
 }
 
 #include "kernels/x86/panel_tile.h"
+#include "kernels/x86/panel_float.h"
 #include "kernels/x86/panel_quant.h"
 
-const struct ern_panels panels_avx2 = { "avx2", quant, gemm };
+static void gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }
+static void gemm_f16(const panel_job *j, size_t p0, size_t p1) { float_gemm(false, j, p0, p1); }
+
+const struct ern_panels panels_avx2 = { "avx2", quant, gemm, NULL, gemm_bf16, gemm_f16 };

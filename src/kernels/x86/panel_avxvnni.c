@@ -6,6 +6,10 @@ static inline vi dp8(vi sum, vi u, vi a) { return _mm256_dpbusd_avx_epi32(sum, u
 static inline vi dp7(vi sum, vi u, vi a) { return _mm256_dpbusd_avx_epi32(sum, u, a); }
 
 #include "kernels/x86/panel_tile.h"
+#include "kernels/x86/panel_float.h"
 #include "kernels/x86/panel_quant.h"
 
-const struct ern_panels panels_avxvnni = { "avx-vnni", quant, gemm };
+static void gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }
+static void gemm_f16(const panel_job *j, size_t p0, size_t p1) { float_gemm(false, j, p0, p1); }
+
+const struct ern_panels panels_avxvnni = { "avx-vnni", quant, gemm, NULL, gemm_bf16, gemm_f16 };

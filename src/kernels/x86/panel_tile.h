@@ -7,7 +7,6 @@
 #include "kernels/matmul_panel.h"
 #include "tensor/dequant.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define DIRECT_TILES 4      /* up to here weights are unpacked in each tile; beyond, once into a buffer */
 
 /* Unpacked panels in the buffer: per block 512 bytes of code8, then scales, then minima: 16 f32 each.
@@ -284,6 +283,7 @@ static kind_fns fns_of(int kind) {
 
 static void gemm(const panel_job *j, size_t p0, size_t p1) {
     const ern_matrix *w = j->w;
+    const act_block *const *act = (const act_block *const *)(const void *)j->act;
     const panel_info *info = panel_info_of((enum panel_kind)w->kind);
     const kind_fns f = fns_of(w->kind);
     const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = 2 / V_HALVES;
@@ -307,7 +307,7 @@ static void gemm(const panel_job *j, size_t p0, size_t p1) {
         s.ahead_bytes = s.ahead < end ? (strip_bytes / (n_tiles * n_blocks) + 63) / 64 * 64 : 0;
         for (size_t i = 0; i < n_tiles; i++) {
             const size_t t0 = j->T * i / n_tiles, t1 = j->T * (i + 1) / n_tiles;
-            (is_direct ? f.direct : f.buffered)(&s, t1 - t0, j->act + t0, j->y + t0);
+            (is_direct ? f.direct : f.buffered)(&s, t1 - t0, act + t0, j->y + t0);
             s.ahead += n_blocks * s.ahead_bytes;
             if (s.ahead >= end) s.ahead_bytes = 0;
         }

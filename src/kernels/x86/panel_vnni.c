@@ -1,46 +1,16 @@
 /* Packed matrix products for AVX-512 with VNNI: a vector is the 16 rows of a panel. */
-#include <immintrin.h>
-
-#include "kernels/matmul_panel.h"
-
-#define LANES ((size_t)16)
-#define V_HALVES ((size_t)1)
-#define TILE_M 6
-
-typedef __m512i vi;
-typedef __m512 vf;
-static inline vi v_load(const void *p) { return _mm512_loadu_si512(p); }
-static inline void v_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
-static inline vf v_loadf(const void *p) { return _mm512_loadu_ps(p); }
-static inline void v_storef(void *p, vf v) { _mm512_storeu_ps(p, v); }
-static inline vi v_int(int32_t v) { return _mm512_set1_epi32(v); }
-static inline vi v_byte(char v) { return _mm512_set1_epi8(v); }
-static inline vf v_float(float v) { return _mm512_set1_ps(v); }
-static inline vi v_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-static inline vi v_or(vi a, vi b) { return _mm512_or_si512(a, b); }
-static inline vi v_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
-#define v_up(v, n) _mm512_slli_epi32(v, (unsigned)(n))
-#define v_down(v, n) _mm512_srli_epi32(v, (unsigned)(n))
-static inline vi v_lookup(__m128i table, vi i) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), i); }
-static inline vf v_cvt(vi v) { return _mm512_cvtepi32_ps(v); }
-static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vf v_neg(vf a) { return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a), v_int(INT32_MIN))); }
-static inline vf v_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
-static inline vf v_bf16(const void *p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
-}
-static inline vi v_bytes(const void *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(p)); }
-static inline vf v_u8(const void *p) { return v_cvt(v_bytes(p)); }
-static inline vf v_i8(const void *p) { return v_cvt(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
-static inline vf v_low4(const void *p) { return v_cvt(v_and(v_bytes(p), v_int(15))); }
-static inline vf v_high4(const void *p) { return v_cvt(_mm512_srli_epi32(v_bytes(p), 4)); }
+#include "kernels/x86/panel_512.h"
 
 static inline vi start8(int32_t n) { return v_int(n); }
 static inline vi dp8(vi sum, vi u, vi a) { return _mm512_dpbusd_epi32(sum, u, a); }
 static inline vi dp7(vi sum, vi u, vi a) { return _mm512_dpbusd_epi32(sum, u, a); }
 
 #include "kernels/x86/panel_tile.h"
+#include "kernels/x86/panel_float.h"
 #include "kernels/x86/panel_quant.h"
 
-const struct ern_panels panels_vnni = { "avx512-vnni", quant, gemm };
+static void gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }
+static void gemm_f16(const panel_job *j, size_t p0, size_t p1) { float_gemm(false, j, p0, p1); }
+
+const struct ern_panels panels_vnni = { "avx512-vnni", quant, gemm, NULL, gemm_bf16, gemm_f16 };
+const struct ern_panels panels_vnni_bf16 = { "avx512-vnni-bf16", quant, gemm, panel_to_bf16, panel_gemm_bf16, gemm_f16 };
