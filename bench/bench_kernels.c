@@ -131,7 +131,8 @@ static bool prepare(bench *b, ern_matrix *m, size_t R, size_t C) {
     const ern_view v = { .name = "w", .dtype = b->t, .n_dims = 2, .dims = { R, C }, .data = data, .size_bytes = bytes };
     ern_err e = { 0 };
     const double t = now();
-    if (!matrix_prepare(m, b->k, b->pool, &v, false, &e)) { fprintf(stderr, "%s\n", e.text); return false; }
+    *m = matrix_of(&v);
+    if (!matrix_pack(m, b->k, b->pool, NULL, &e)) { fprintf(stderr, "%s\n", e.text); return false; }
     b->prepare_s += now() - t;
     b->bytes += bytes;
     if (m->packed) free(data);

@@ -14,6 +14,7 @@
 #define SPIN_ROUNDS 100000          /* then the processor is lent to others */
 #define CHUNKS_A_THREAD 8           /* parts that the work is dealt in: small enough to even out a slow core */
 #define SERIAL_VALUES 16384         /* inputs up to this size are quantised before the region starts */
+#define SWIGLU_COST 4               /* of a value, against quantising it */
 
 /* ---- preparing ---------------------------------------------------------------------------------- */
 
@@ -26,39 +27,43 @@ static void pack_part(void *ctx, size_t thread, size_t n_threads) {
     for (size_t p = from; p < to; p++) panel_pack(m->packed + p * m->panel_bytes, (enum panel_kind)m->kind, &m->view, p);
 }
 
-/* The file's pages are not needed again: they leave this process and stay in the system's cache. */
-static void release_view(const ern_view *w) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)w->data + page - 1) / page * page;
-    const uintptr_t to = ((uintptr_t)w->data + w->size_bytes) / page * page;
-    if (to > from) (void)madvise((void *)from, to - from, MADV_COLD);
+ern_matrix matrix_of(const ern_view *w) {
+    return (ern_matrix){ .view = *w, .R = w->dims[0], .C = w->dims[1], .kind = PANEL_NONE };
 }
 
-static size_t mapped_bytes(const ern_matrix *m) { return (m->n_panels * m->panel_bytes + PANEL_SLACK + 4095) / 4096 * 4096; }
+static enum panel_kind best_kind(const ern_matrix *m, const ern_kernels *k) {
+    const enum panel_kind kind = k->panels && m->R && m->C ? panel_kind_of(m->view.dtype) : PANEL_NONE;
+    if ((kind == PANEL_BF16 && !k->panels->gemm_bf16) || (kind == PANEL_F16 && !k->panels->gemm_f16)) return PANEL_NONE;
+    return kind;
+}
 
-bool matrix_prepare(ern_matrix *out, const ern_kernels *k, ern_pool *pool, const ern_view *w, bool exact, ern_err *e) {
-    ern_matrix m = { .view = *w, .R = w->dims[0], .C = w->dims[1], .kind = PANEL_NONE };
-    enum panel_kind kind = exact || !k->panels ? PANEL_NONE : panel_kind_of(w->dtype);
-    if ((kind == PANEL_BF16 && !k->panels->gemm_bf16) || (kind == PANEL_F16 && !k->panels->gemm_f16)) kind = PANEL_NONE;
-    if (kind != PANEL_NONE && m.R && m.C) {
-        m.kind = (int)kind;
-        m.n_panels = (m.R + PANEL_ROWS - 1) / PANEL_ROWS;
-        m.panel_bytes = panel_bytes_of(kind, m.C);
-        const size_t size = mapped_bytes(&m);
-        void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (at == MAP_FAILED)
-            return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of packed weights of %s", size, w->name ? w->name : "a matrix");
-        if (size >= HUGE_PAGE) (void)madvise(at, size, MADV_HUGEPAGE);
-        m.packed = at;
-        struct pack_job j = { &m };
-        pool_run(pool, pack_part, &j);
-        release_view(w);
+size_t matrix_packed_bytes(const ern_matrix *m, const ern_kernels *k) {
+    const enum panel_kind kind = best_kind(m, k);
+    return kind == PANEL_NONE ? 0 : (m->R + PANEL_ROWS - 1) / PANEL_ROWS * panel_bytes_of(kind, m->C);
+}
+
+bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, ern_err *e) {
+    const enum panel_kind kind = best_kind(m, k);
+    const size_t size = matrix_packed_bytes(m, k);
+    if (kind == PANEL_NONE || m->packed) return true;
+    if (!memory) {
+        memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+            return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of packed weights of %s", size, m->view.name ? m->view.name : "a matrix");
+        if (size >= HUGE_PAGE) (void)madvise(memory, size, MADV_HUGEPAGE);
+        m->owns_packed = true;
     }
-    *out = m;
+    m->kind = (int)kind;
+    m->n_panels = (m->R + PANEL_ROWS - 1) / PANEL_ROWS;
+    m->panel_bytes = panel_bytes_of(kind, m->C);
+    m->packed = memory;
+    struct pack_job j = { m };
+    pool_run(pool, pack_part, &j);
     return true;
 }
 
 void matrix_deinit(ern_matrix *m) {
-    if (m->packed) munmap(m->packed, mapped_bytes(m));
+    if (m->owns_packed) munmap(m->packed, m->n_panels * m->panel_bytes);
     *m = (ern_matrix){ 0 };
 }
 
@@ -75,7 +80,7 @@ struct work {
     float **y;                          /* [sum of T] */
     uint8_t *buffers;                   /* one a thread */
     size_t buffer_bytes, n_chunks, chunk_work;
-    bool exact, needs_blocks, needs_halves, is_quantised;
+    bool exact, needs_blocks, needs_halves, is_prepared;
     atomic_size_t n_arrived, next;
 };
 
@@ -88,14 +93,20 @@ size_t matmul_many_bytes(const ern_pool *pool, size_t n_rows, size_t C, size_t n
            pool_n(pool) * round_up(PANEL_BUFFER_BYTES(C), 64) + 192;
 }
 
-static void quant_row(const struct work *w, size_t row) {
+static const float *input_row(const matmul_input *in, size_t row) {
+    return (in->swiglu ? in->swiglu : in->x) + row * in->stride;
+}
+
+static void prepare_row(const struct work *w, size_t row) {
     size_t block = 0;
     for (size_t i = 0; i < w->n_inputs; i++) {
         const matmul_input *in = &w->inputs[i];
         if (row < in->n_rows) {
+            const float *x = input_row(in, row);
             block += row * act_blocks(in->C);
-            if (w->needs_blocks) w->k->panels->quant(w->act + block, in->x + row * in->stride, in->C);
-            if (w->needs_halves) w->k->panels->to_bf16(w->halves + 32 * block, in->x + row * in->stride, in->C);
+            if (in->swiglu) w->k->silu_mul(in->swiglu + row * in->stride, x, in->x + row * in->stride, in->C);
+            if (w->needs_blocks) w->k->panels->quant(w->act + block, x, in->C);
+            if (w->needs_halves) w->k->panels->to_bf16(w->halves + 32 * block, x, in->C);
             return;
         }
         row -= in->n_rows;
@@ -120,12 +131,13 @@ static void run_exact(const struct work *w, const matmul_item *it, size_t r0, si
     const matmul_input *in = &w->inputs[it->input];
     const size_t row_bytes = view_row_bytes(v);
     if (!it->rows && in->stride == in->C) {
-        w->k->gemm_f32(it->y, it->y_stride, in->x + it->first * in->stride, it->T, v->data, v->dtype, row_bytes, in->C, r0, r1);
+        w->k->gemm_f32(it->y, it->y_stride, input_row(in, it->first), it->T, v->data, v->dtype, row_bytes, in->C, r0, r1);
         return;
     }
     for (size_t t = 0; t < it->T; t++) {
         const size_t row = it->rows ? (size_t)it->rows[t] : it->first + t;
-        w->k->gemm_f32(it->y + t * it->y_stride, it->y_stride, in->x + row * in->stride, 1, v->data, v->dtype, row_bytes, in->C, r0, r1);
+        w->k->gemm_f32(it->y + t * it->y_stride, it->y_stride, input_row(in, row), 1, v->data, v->dtype, row_bytes,
+                       in->C, r0, r1);
     }
 }
 
@@ -164,10 +176,10 @@ static void wait_all(struct work *w, size_t n_threads) {
 
 static void many_part(void *ctx, size_t thread, size_t n_threads) {
     struct work *w = ctx;
-    if (!w->is_quantised) {
+    if (!w->is_prepared) {
         size_t from, to;
         pool_part(w->n_rows, 1, thread, n_threads, &from, &to);
-        for (size_t row = from; row < to; row++) quant_row(w, row);
+        for (size_t row = from; row < to; row++) prepare_row(w, row);
         wait_all(w, n_threads);
     }
     for (;;) {
@@ -190,7 +202,7 @@ static void set_pointers(struct work *w) {
             const size_t row = it->rows ? (size_t)it->rows[t] : it->first + t, at = block + row * act_blocks(in->C);
             w->token[n] = it->w->kind < PANEL_N_INT ? (const void *)(w->act + at)
                           : is_half                 ? (const void *)(w->halves + 32 * at)
-                                                    : (const void *)(in->x + row * in->stride);
+                                                    : (const void *)input_row(in, row);
             w->y[n] = it->y + t * it->y_stride;
         }
     }
@@ -207,7 +219,7 @@ void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *input
                  const matmul_item *items, size_t n_items, bool exact, void *scratch) {
     struct work w = { .k = k, .inputs = inputs, .items = items, .n_inputs = n_inputs, .n_items = n_items, .exact = exact };
     size_t n_blocks = 0, n_tokens = 0, n_values = 0, C = 0;
-    bool has_packed = false;
+    bool has_packed = false, has_swiglu = false;
     for (size_t i = 0; i < n_items; i++) {
         const ern_matrix *m = items[i].w;
         n_tokens += items[i].T;
@@ -219,7 +231,8 @@ void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *input
     for (size_t i = 0; i < n_inputs; i++) {
         w.n_rows += inputs[i].n_rows;
         n_blocks += inputs[i].n_rows * act_blocks(inputs[i].C);
-        n_values += inputs[i].n_rows * inputs[i].C;
+        n_values += inputs[i].n_rows * inputs[i].C * (inputs[i].swiglu ? SWIGLU_COST : 1);
+        has_swiglu = has_swiglu || inputs[i].swiglu;
         if (inputs[i].C > C) C = inputs[i].C;
     }
     plan(&w, pool_n(pool));
@@ -229,9 +242,10 @@ void matmul_many(const ern_kernels *k, ern_pool *pool, const matmul_input *input
     w.y = (void *)(w.token + n_tokens);
     w.buffers = (uint8_t *)w.token + round_up(n_tokens * 2 * sizeof(void *), 64);
     w.buffer_bytes = round_up(PANEL_BUFFER_BYTES(C), 64);
-    w.is_quantised = !(w.needs_blocks || w.needs_halves) || n_values <= SERIAL_VALUES;
+    const bool is_ready = !w.needs_blocks && !w.needs_halves && !has_swiglu;
+    w.is_prepared = is_ready || n_values <= SERIAL_VALUES;
     if (has_packed) set_pointers(&w);
-    if (w.is_quantised && (w.needs_blocks || w.needs_halves))
-        for (size_t row = 0; row < w.n_rows; row++) quant_row(&w, row);
+    if (w.is_prepared && !is_ready)
+        for (size_t row = 0; row < w.n_rows; row++) prepare_row(&w, row);
     pool_run(pool, many_part, &w);
 }

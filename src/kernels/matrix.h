@@ -1,14 +1,13 @@
 /* A weight matrix made ready once for the fastest products, and products of many matrices in one parallel region.
  *
- *     ern_matrix m;
- *     matrix_prepare(&m, &kernels, pool, &view, exact, e);
+ *     ern_matrix m = matrix_of(&view);
+ *     matrix_pack(&m, &kernels, pool, NULL, e);
  *     matmul_input in = { .x = h, .stride = D, .n_rows = T, .C = D };
  *     matmul_item items[] = { { .w = &q, .y = yq, .y_stride = Q, .T = T }, { .w = &k, .y = yk, .y_stride = K, .T = T } };
  *     matmul_many(&kernels, pool, &in, 1, items, 2, exact, scratch);
  *     matrix_deinit(&m);
  *
- * The packed copy is owned by the matrix; the view's pages are given back to the system afterwards and are read again only
- * when someone touches them. Results of a token depend on that token alone, never on T, the other tokens or the threads.
+ * A matrix that is not packed is multiplied as the view it is, with f32 activations. Results of a token depend on that token alone, never on T, the other tokens or the threads.
  * Letters: R rows (outputs), C columns (inputs), T tokens.
  */
 #ifndef KERNELS_MATRIX_H
@@ -21,16 +20,24 @@ typedef struct {
     size_t R, C;
     int kind;                   /* of packed; PANEL_NONE: the view is used as it is */
     size_t n_panels, panel_bytes;
-    uint8_t *packed;            /* [n_panels, panel_bytes]; owned; NULL: not packed */
+    uint8_t *packed;            /* [n_panels, panel_bytes]; NULL: not packed */
+    bool owns_packed;
 } ern_matrix;
 
-/* exact: keep the view, products will use f32 activations. */
-bool matrix_prepare(ern_matrix *out, const ern_kernels *k, ern_pool *pool, const ern_view *w, bool exact, ern_err *e);
+ern_matrix matrix_of(const ern_view *w);                /* not packed */
+
+/* Bytes of the packed form with these kernels, a multiple of 64; 0: this number format has none. */
+size_t matrix_packed_bytes(const ern_matrix *m, const ern_kernels *k);
+
+/* Pack m; a format without a packed form stays as it is. memory: matrix_packed_bytes, 64-byte aligned, zeroed, outlives m;
+ * NULL: the matrix owns its own. */
+bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, ern_err *e);
 void matrix_deinit(ern_matrix *m);
 
 typedef struct {
     const float *x;             /* [n_rows, C], rows stride floats apart */
     size_t stride, n_rows, C;
+    float *swiglu;              /* NULL, or as x: becomes silu(swiglu) * x first, and is the input then */
 } matmul_input;
 
 /* y[t] = W . input row (rows ? rows[t] : first + t) + bias, for t < T */

@@ -92,7 +92,8 @@ static void compare(enum ern_dtype t, size_t R, size_t C, size_t T) {
         ern_kernels k;
         ern_matrix m;
         if (!use_level(&k, level)) continue;
-        assert_true(matrix_prepare(&m, &k, pools[1], &v, false, NULL));
+        m = matrix_of(&v);
+        assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
         assert_true(R == 0 || C == 0 || m.packed);
         for (size_t i = 0; i < T * R; i++) p.y[i] = NAN;
         multiply(&k, pools[0], &p, &m, p.y, 0, T);
@@ -137,7 +138,8 @@ static void same_bits(void **state) {
             if (!use_level(&k, level)) continue;
             problem p = make(panel_info_of((enum panel_kind)kind)->dtype, 83, 1280, 100);
             const ern_view v = view_of(&p);
-            assert_true(matrix_prepare(&m, &k, pools[1], &v, false, NULL));
+            m = matrix_of(&v);
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
             multiply(&k, pools[0], &p, &m, p.want, 0, p.T);
             for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++)
                 for (size_t from = 0; from < p.T; from += 67) {
@@ -168,7 +170,8 @@ static void floats(void **state) {
             ern_kernels k;
             ern_matrix m;
             if (!use_level(&k, level)) continue;
-            assert_true(matrix_prepare(&m, &k, pools[1], &v, false, NULL));
+            m = matrix_of(&v);
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
             const double tolerance = (double)(p.t == DTYPE_BF16 && k.panels->to_bf16 ? TOLERANCE_BF16 : TOLERANCE_FLOAT);
             for (size_t n = 0; n < p.T * p.R; n++) p.y[n] = NAN;
             multiply(&k, pools[i % 2], &p, &m, p.y, 0, p.T);
@@ -198,9 +201,12 @@ static void many(void **state) {
         const ern_view va = view_of(&a), vb = view_of(&b), vc = view_of(&c);
         float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], *ya = y, *yb = ya + 5 * 37, *yc = yb + 2 * 64;
         ern_matrix ma, mb, mc;
-        assert_true(matrix_prepare(&ma, &k, pools[1], &va, false, NULL));
-        assert_true(matrix_prepare(&mb, &k, pools[1], &vb, false, NULL));
-        assert_true(matrix_prepare(&mc, &k, pools[1], &vc, false, NULL));
+        ma = matrix_of(&va);
+        assert_true(matrix_pack(&ma, &k, pools[1], NULL, NULL));
+        mb = matrix_of(&vb);
+        assert_true(matrix_pack(&mb, &k, pools[1], NULL, NULL));
+        mc = matrix_of(&vc);
+        assert_true(matrix_pack(&mc, &k, pools[1], NULL, NULL));
         for (size_t i = 0; i < 37; i++) bias[i] = (float)i;
         const matmul_input in[] = { { a.x, C0, N0, C0 }, { b.x, C1, N1, C1 } };
         const matmul_item items[] = { { .w = &ma, .rows = rows, .y = ya, .y_stride = 37, .T = 5, .bias = bias },
@@ -249,7 +255,8 @@ static void extremes(void **state) {
             p.x[2 * 512 + 77] = NAN;
             p.x[6 * 512 + 511] = INFINITY;
             const ern_view v = view_of(&p);
-            assert_true(matrix_prepare(&m, &k, pools[1], &v, false, NULL));
+            m = matrix_of(&v);
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
             expect(&p);
             multiply(&k, pools[1], &p, &m, p.y, 0, 7);
             for (size_t i = 0; i < 7 * 20; i++) {
