@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -198,6 +200,14 @@ const ern_gguf *source_gguf(const ern_source *s) { return s->gguf; }
 const char *source_path(const ern_source *s) { return s->path; }
 
 const char *source_layout(const ern_source *s) { return s->layout; }
+
+void source_release(const ern_source *s, const ern_view *v) {
+    if (!s->is_mapped || s->owned) return;      /* memory that cannot be read again */
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = ((uintptr_t)v->data + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)v->data + v->size_bytes) / page * page;
+    if (to > from) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
 
 size_t source_size_bytes(const ern_source *s) {
     size_t n = 0;

@@ -28,7 +28,9 @@ const ern_gguf *source_gguf(const ern_source *s);       /* NULL unless GGUF */
 const char *source_path(const ern_source *s);           /* as given */
 const char *source_layout(const ern_source *s);         /* "PT", "Paddle" or "GGUF" */
 
-/* Drop the pages of the maps from this process (they are read again when touched); for memory ceilings. */
+/* Drop the pages under v from this process; they are read again when touched. */
+void source_release(const ern_source *s, const ern_view *v);
+
 size_t source_size_bytes(const ern_source *s);          /* all tensors */
 
 #endif

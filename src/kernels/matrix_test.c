@@ -199,7 +199,7 @@ static void many(void **state) {
         if (!use_level(&k, level)) continue;
         problem a = make(DTYPE_Q4_0, 37, C0, N0), b = make(DTYPE_Q6_K, 64, C1, N1), c = make(DTYPE_F32, 5, C0, N0);
         const ern_view va = view_of(&a), vb = view_of(&b), vc = view_of(&c);
-        float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], *ya = y, *yb = ya + 5 * 37, *yc = yb + 2 * 64;
+        float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], gate[N1 * C1], before[N1 * C1], *ya = y, *yb = ya + 5 * 37, *yc = yb + 2 * 64;
         ern_matrix ma, mb, mc;
         ma = matrix_of(&va);
         assert_true(matrix_pack(&ma, &k, pools[1], NULL, NULL));
@@ -208,7 +208,9 @@ static void many(void **state) {
         mc = matrix_of(&vc);
         assert_true(matrix_pack(&mc, &k, pools[1], NULL, NULL));
         for (size_t i = 0; i < 37; i++) bias[i] = (float)i;
-        const matmul_input in[] = { { a.x, C0, N0, C0 }, { b.x, C1, N1, C1 } };
+        for (size_t i = 0; i < N1 * C1; i++) before[i] = gate[i] = uniform();
+        const matmul_input in[] = { { .x = a.x, .stride = C0, .n_rows = N0, .C = C0 },
+                                    { .x = b.x, .stride = C1, .n_rows = N1, .C = C1, .swiglu = gate } };
         const matmul_item items[] = { { .w = &ma, .rows = rows, .y = ya, .y_stride = 37, .T = 5, .bias = bias },
                                       { .w = &mb, .input = 1, .first = 2, .y = yb, .y_stride = 64, .T = 2 },
                                       { .w = &ma, .T = 0 },
@@ -219,6 +221,8 @@ static void many(void **state) {
             multiply(&k, pools[0], &a, &ma, one, (size_t)rows[t], 1);
             for (size_t r = 0; r < 37; r++) assert_true(ya[t * 37 + r] == one[r] + bias[r]);
         }
+        k.silu_mul(b.x, before, b.x, N1 * C1);
+        assert_memory_equal(b.x, gate, sizeof gate);
         multiply(&k, pools[0], &b, &mb, b.y, 2, 2);
         assert_memory_equal(b.y, yb, sizeof(float) * 2 * 64);
         k.gemm_f32(c.want, 5, a.x, N0, c.w, DTYPE_F32, c.row_bytes, C0, 0, 5);

@@ -56,9 +56,7 @@ static size_t list_jobs(const struct job *j, attention_job *jobs) {
 void attention(const ern_model *m, ern_work *w, const model_layer *l, size_t layer, const model_row *rows, size_t T) {
     const ern_config *c = &m->c;
     struct job job = { m, w, layer, T, rows };
-    linear(w, w->q, w->h, T, &l->q);
-    linear(w, w->kk, w->h, T, &l->k);
-    linear(w, w->vv, w->h, T, &l->v);
+    linears(w, (float *const[]){ w->q, w->kk, w->vv }, w->h, T, (const model_linear *const[]){ &l->q, &l->k, &l->v }, 3);
     if (T == 1) place_part(&job, 0, 1);
     else pool_run(w->pool, place_part, &job);
     const attention_call call = {

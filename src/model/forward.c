@@ -10,7 +10,19 @@
 
 #include "model/forward_int.h"
 
+#define MOE_ROWS 512            /* tokens that go through the experts together: enough for each expert to compute, not read */
 #define MAX_ROWS 4096           /* with the widths that config.c allows no size of the scratch wraps */
+
+/* The largest of: a layer's projections of all rows, and the experts of moe_rows of them. */
+static size_t products_bytes(const ern_work *w, const ern_config *c, size_t widest) {
+    const size_t T = w->max_rows, M = w->moe_rows, dense = matmul_many_bytes(w->pool, T, widest, MAX_LINEARS * T);
+    if (c->n_experts == 0) return dense;
+    const size_t narrow = c->hidden > c->expert_ffn ? c->hidden : c->expert_ffn, wide = c->shared_ffn > narrow ? c->shared_ffn : narrow;
+    const size_t gate = matmul_many_bytes(w->pool, M, wide, 2 * M * (c->n_used + 1));
+    const size_t down = matmul_many_bytes(w->pool, M * c->n_used, c->expert_ffn, M * (c->n_used + 1)) + matmul_many_bytes(w->pool, M, wide, 0);
+    const size_t experts = gate > down ? gate : down;
+    return dense > experts ? dense : experts;
+}
 
 /* Two passes over one list: the first adds up sizes, the second hands out pointers. */
 static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
@@ -33,15 +45,21 @@ static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
     TAKE(angles, T * c->head_dim * sizeof(float));
     TAKE(jobs, T * sizeof(attention_job));
     TAKE(attention, attention_scratch_bytes(c->head_dim, c->n_heads, c->n_kv_heads, T, w->max_tokens, pool_n(w->pool)));
-    TAKE(q8, matmul_scratch_bytes(T, widest));
+    TAKE(products, products_bytes(w, c, widest));
     TAKE(picked, T * D * sizeof(float));
     if (c->n_experts) {
         TAKE(probs, T * c->n_experts * sizeof(float));
         TAKE(weights, T * c->n_used * sizeof(float));
         TAKE(experts, T * c->n_used * sizeof(int32_t));
-        TAKE(gather, T * c->n_used * sizeof(size_t));
-        TAKE(xe, T * D * sizeof(float));
-        TAKE(ye, T * D * sizeof(float));
+        const size_t M = w->moe_rows, rows = M * c->n_used;
+        TAKE(gather, rows * sizeof(int32_t));
+        TAKE(place, rows * sizeof(int32_t));
+        TAKE(expert_gate, rows * c->expert_ffn * sizeof(float));
+        TAKE(expert_up, rows * c->expert_ffn * sizeof(float));
+        TAKE(expert_y, rows * D * sizeof(float));
+        TAKE(shared_y, M * D * sizeof(float));
+        TAKE(chosen, c->n_experts * sizeof(int32_t));
+        TAKE(items, (2 * c->n_experts + 2) * sizeof(matmul_item));
     }
 #undef TAKE
     return used;
@@ -51,7 +69,8 @@ ern_work *work_open(const ern_model *m, const ern_kernels *k, ern_pool *pool, si
                     bool exact, ern_err *e) {
     ern_work *w = mem_zalloc(1, sizeof *w, "scratch", e);
     if (!w) return NULL;
-    *w = (ern_work){ .k = k, .pool = pool, .exact = exact, .max_rows = max_rows, .max_tokens = max_tokens };
+    *w = (ern_work){ .k = k, .pool = pool, .exact = exact, .max_rows = max_rows, .max_tokens = max_tokens,
+                     .moe_rows = max_rows < MOE_ROWS ? max_rows : MOE_ROWS };
     if (max_rows == 0 || max_rows > MAX_ROWS) {
         ern_fail(e, ERN_LIMIT, "scratch for %zu rows: 1 to %d wanted", max_rows, MAX_ROWS);
         work_close(w);
@@ -84,13 +103,15 @@ bool trace_layer(const model_trace *t, const char *what, const void *data, bool 
     return t->fn(t->ctx, name, data, is_int, n_rows, n_cols, e);
 }
 
-void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l) {
-    matmul(w->k, w->pool, y, x, T, &l->w, w->exact, w->q8);
-    if (!l->bias) return;
-    const size_t R = l->w.dims[0];
-    for (size_t t = 0; t < T; t++)
-        for (size_t r = 0; r < R; r++) y[t * R + r] += l->bias[r];
+void linears(const ern_work *w, float *const *y, const float *x, size_t T, const model_linear *const *l, size_t n) {
+    matmul_item items[MAX_LINEARS];
+    for (size_t i = 0; i < n; i++)
+        items[i] = (matmul_item){ .w = &l[i]->m, .y = y[i], .y_stride = l[i]->m.R, .T = T, .bias = l[i]->bias };
+    const matmul_input in = { .x = x, .stride = l[0]->m.C, .n_rows = T, .C = l[0]->m.C };
+    matmul_many(w->k, w->pool, &in, 1, items, n, w->exact, w->products);
 }
+
+void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l) { linears(w, &y, x, T, &l, 1); }
 
 struct elementwise { const ern_work *w; float *y; const float *a, *b; float eps; size_t T, n; };
 
@@ -108,21 +129,12 @@ static void norm_rows(const ern_work *w, float *y, const float *x, const float *
     else pool_run(w->pool, norm_part, &j);
 }
 
-static void silu_part(void *ctx, size_t thread, size_t n_threads) {
-    const struct elementwise *j = ctx;
-    size_t from, to;
-    pool_part(j->T, 1, thread, n_threads, &from, &to);
-    for (size_t t = from; t < to; t++) j->w->k->silu_mul(j->y + t * j->n, j->a + t * j->n, j->b + t * j->n, j->n);
-}
-
 void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp) {
-    const size_t F = mlp->gate.w.dims[0];
-    linear(w, w->gate, x, T, &mlp->gate);
-    linear(w, w->up, x, T, &mlp->up);
-    struct elementwise j = { .w = w, .y = w->gate, .a = w->gate, .b = w->up, .T = T, .n = F };
-    if (T == 1) silu_part(&j, 0, 1);
-    else pool_run(w->pool, silu_part, &j);
-    linear(w, y, w->gate, T, &mlp->down);
+    linears(w, (float *const[]){ w->gate, w->up }, x, T, (const model_linear *const[]){ &mlp->gate, &mlp->up }, 2);
+    const ern_matrix *down = &mlp->down.m;
+    const matmul_item item = { .w = down, .y = y, .y_stride = down->R, .T = T, .bias = mlp->down.bias };
+    const matmul_input in = { .x = w->up, .stride = down->C, .n_rows = T, .C = down->C, .swiglu = w->gate };
+    matmul_many(w->k, w->pool, &in, 1, &item, 1, w->exact, w->products);
 }
 
 static bool check_rows(const ern_model *m, const ern_work *w, const model_row *rows, size_t T, ern_err *e) {
@@ -148,7 +160,7 @@ static size_t project(const ern_model *m, ern_work *w, const model_row *rows, si
     size_t n = 0;
     for (size_t t = 0; t < T; t++)
         if (rows[t].wants_logits) memcpy(w->picked + n++ * D, w->h + t * D, D * sizeof(float));
-    const model_linear output = { .w = m->output, .bias = m->output_bias };
+    const model_linear output = { .w = m->output, .m = m->output_matrix, .bias = m->output_bias };
     if (n && logits) linear(w, logits, w->picked, n, &output);
     return n;
 }

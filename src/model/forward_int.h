@@ -17,12 +17,18 @@ struct ern_work {
     float *angles;              /* [T, d] cos then sin of each pair */
     attention_job *jobs;        /* [T] runs of rows of one sequence */
     void *attention;            /* attention_run's scratch */
-    void *q8;                   /* 8-bit activations of the widest input */
+    void *products;             /* matmul_many's scratch */
     float *probs;               /* [T, E] */
     float *weights;             /* [T, n_used] */
     int32_t *experts;           /* [T, n_used] */
-    size_t *gather;             /* [T * n_used] row index of each (token, slot) of one expert */
-    float *xe, *ye;             /* [T, D] gathered inputs and outputs of one expert */
+    size_t moe_rows;            /* tokens that go through the experts together; M below */
+    int32_t *gather;            /* [M n_used] token of each row that an expert computes, experts ascending */
+    int32_t *place;             /* [M, n_used] row of each chosen expert of a token, ascending */
+    float *expert_gate, *expert_up;     /* [M n_used, expert F] */
+    float *expert_y;            /* [M n_used, D] */
+    matmul_item *items;         /* [2 E + 2] */
+    int32_t *chosen;            /* [E] experts that have rows, ascending */
+    float *shared_y;            /* [M, D] */
     float *picked;              /* [T, D] rows that want logits */
     void *memory;               /* the one block all of these lie in */
 };
@@ -35,6 +41,9 @@ float *rope_frequencies(const ern_config *c, const ern_source *s, ern_err *e);
 /* cos[d/2] then sin[d/2] of the angles at pos. */
 void rope_angles(float *cs, const float *inv_freq, size_t half, size_t pos);
 
+#define MAX_LINEARS 3
+/* y[i] = x . W_i^T + bias_i for up to MAX_LINEARS matrices of one input, in one parallel region. */
+void linears(const ern_work *w, float *const *y, const float *x, size_t T, const model_linear *const *l, size_t n);
 void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l);
 void attention(const ern_model *m, ern_work *w, const model_layer *l, size_t layer, const model_row *rows, size_t T);
 void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp);

@@ -61,6 +61,7 @@ bool weights_linear(model_linear *out, const ern_source *s, const char *stem, si
     snprintf(name, sizeof name, "%s.bias", stem);
     l.bias = weights_f32(s, name, n_out, true, &ok, e);
     if (!ok) return false;
+    l.m = matrix_of(&l.w);
     *out = l;
     return true;
 }
@@ -162,6 +163,7 @@ ern_model *model_bind(ern_source *source, ern_err *e) {
         ern_fail(e, ERN_FORMAT, "%s: the config unties the output projection but lm_head.weight is missing", source_path(source));
         goto out;
     }
+    m->output_matrix = matrix_of(&m->output);
     m->output_bias = weights_f32(source, "lm_head.bias", c->n_vocab, true, &found, e);
     m->norm = found ? weights_f32(source, "model.norm.weight", c->hidden, false, &found, e) : NULL;
     if (!found) goto out;
@@ -199,6 +201,7 @@ void model_close(ern_model *m) {
     free(m->layers);
     free(m->norm);
     free(m->output_bias);
+    model_unpack(m);
     free(m->inv_freq);
     encoder_close(m->encoder, m->c.n_layers);
     source_close(m->source);

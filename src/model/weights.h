@@ -3,10 +3,12 @@
 #ifndef MODEL_WEIGHTS_H
 #define MODEL_WEIGHTS_H
 
+#include "kernels/matrix.h"
 #include "model/config.h"
 
 typedef struct {
     ern_view w;         /* [out, in], a view into the map */
+    ern_matrix m;       /* the same for products, packed by model_pack */
     float *bias;        /* [out] or NULL; owned */
 } model_linear;
 
@@ -28,7 +30,10 @@ typedef struct {
     ern_config c;
     ern_source *source;                 /* owned: the views point into it */
     ern_view embed, output;             /* [V, D] */
+    ern_matrix output_matrix;           /* output for products */
     float *output_bias;                 /* [V] or NULL; owned */
+    void *packed;                       /* the packed matrices, or NULL; owned */
+    size_t packed_bytes;
     float *norm;                        /* [D]; owned */
     model_layer *layers;                /* [n_layers] */
     float *inv_freq;                    /* [d/2] radians a position; owned */
@@ -38,6 +43,11 @@ typedef struct {
 /* Takes the source, also on failure. */
 ern_model *model_bind(ern_source *source, ern_err *e);
 void model_close(ern_model *m);
+
+/* Every matrix into the order in which these kernels read it fastest. What was read leaves the process's memory, so that the
+ * weights are in it once. Not for exact arithmetic: that reads the views. Once, before the model is shared. */
+bool model_pack(ern_model *m, const ern_kernels *k, ern_pool *pool, ern_err *e);
+void model_unpack(ern_model *m);
 
 /* Refuses a tensor that this config has no place for: what is not bound would be missing from the arithmetic. */
 bool weights_check_names(const ern_config *c, const ern_source *s, ern_err *e);
