@@ -50,20 +50,32 @@ static void facts_of(uint64_t facts[N_FACTS], const ern_session *s) {
     memcpy(facts, all, sizeof all);
 }
 
+/* One head's tiles, page after page: the bytes of n tokens from position pos on (a page at most). */
+static size_t in_page(size_t pos, size_t n) { return n - pos < KV_PAGE_TOKENS ? n - pos : KV_PAGE_TOKENS; }
+
 static bool add_kv(ern_writer *w, const ern_kv *kv, size_t n, ern_err *e) {
-    const size_t k_bytes = kv_used_bytes(kv, kv->k_type, n), v_bytes = kv_used_bytes(kv, kv->v_type, n);
     for (size_t l = 0; l < kv->n_layers; l++)
-        for (size_t h = 0; h < kv->n_heads; h++)
-            if (!writer_add(w, kv_keys(kv, l, h), k_bytes, e) || !writer_add(w, kv_values(kv, l, h), v_bytes, e)) return false;
+        for (size_t h = 0; h < kv->n_heads; h++) {
+            for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
+                if (!writer_add(w, kv_keys(kv, l, h, pos), kv_used_bytes(kv, kv->k_type, in_page(pos, n)), e)) return false;
+            for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
+                if (!writer_add(w, kv_values(kv, l, h, pos), kv_used_bytes(kv, kv->v_type, in_page(pos, n)), e)) return false;
+        }
     return true;
 }
 
+static const uint8_t *copy_head(void *to, const uint8_t *from, size_t n_bytes) {
+    memcpy(to, from, n_bytes);
+    return from + n_bytes;
+}
+
 static void copy_kv(const ern_kv *kv, const uint8_t *from, size_t n) {
-    const size_t k_bytes = kv_used_bytes(kv, kv->k_type, n), v_bytes = kv_used_bytes(kv, kv->v_type, n);
     for (size_t l = 0; l < kv->n_layers; l++)
-        for (size_t h = 0; h < kv->n_heads; h++, from += k_bytes + v_bytes) {
-            memcpy(kv_keys(kv, l, h), from, k_bytes);
-            memcpy(kv_values(kv, l, h), from + k_bytes, v_bytes);
+        for (size_t h = 0; h < kv->n_heads; h++) {
+            for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
+                from = copy_head(kv_keys(kv, l, h, pos), from, kv_used_bytes(kv, kv->k_type, in_page(pos, n)));
+            for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
+                from = copy_head(kv_values(kv, l, h, pos), from, kv_used_bytes(kv, kv->v_type, in_page(pos, n)));
         }
 }
 
@@ -98,6 +110,7 @@ static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
         if (id < 0 || (size_t)id >= config->n_vocab)
             return ern_fail(e, ERN_FORMAT, "%s: token %zu has id %d, 0 to %zu wanted", c->name, i, (int)id, config->n_vocab - 1);
     }
+    if (!kv_reserve(&s->kv, 0, n, e)) return false;
     copy_kv(&s->kv, body, n);
     memcpy(s->ids, ids, n * sizeof(int32_t));
     memcpy(s->logits, logits, config->n_vocab * sizeof(float));

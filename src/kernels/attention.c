@@ -107,12 +107,23 @@ static const attention_isa *isa_of(const plan *p, const attention_job *j) {
     return p->call->is_exact || is_f32 ? p->kernels->attend_exact : p->kernels->attend_fast;
 }
 
+/* Kernels find chunk c at c chunks behind k and v: with pages, that is where a run through all chunks would begin. */
+static void at_chunk(attention_rows *t, const plan *p, const item *x, size_t c) {
+    const attention_job *j = x->job;
+    const size_t tiles = c * (ATTENTION_CHUNK / ATTENTION_TILE);
+    if (!j->pages) return;
+    const uintptr_t page = (uintptr_t)j->pages[c];
+    t->k = (const void *)(page + j->k_offset + x->head * j->k_head_bytes - tiles * attention_tile_bytes(j->k_type, p->call->d));
+    t->v = (const void *)(page + j->v_offset + x->head * j->v_head_bytes - tiles * attention_tile_bytes(j->v_type, p->call->d));
+}
+
 static void run_item(const plan *p, const item *x, const buffers *b) {
     const attention_job *j = x->job;
     const attention_isa *isa = isa_of(p, j);
     const size_t n_rows = x->n_tokens * p->group, D = p->D;
     attention_rows t = {
-        .k = (const char *)j->k + x->head * j->k_head_bytes, .v = (const char *)j->v + x->head * j->v_head_bytes,
+        .k = j->pages ? NULL : (const char *)j->k + x->head * j->k_head_bytes,
+        .v = j->pages ? NULL : (const char *)j->v + x->head * j->v_head_bytes,
         .k_type = j->k_type, .v_type = j->v_type, .D = D, .n_rows = n_rows, .n_keys = b->n_keys, .q = b->q, .s = b->s,
         .m = b->m2, .l = b->l2, .o = b->o2, .k_part = b->k_part, .v_part = b->v_part
     };
@@ -123,12 +134,14 @@ static void run_item(const plan *p, const item *x, const buffers *b) {
             t.m = x->parts + c * n_rows * (D + 2);
             t.l = t.m + n_rows;
             t.o = t.l + n_rows;
+            at_chunk(&t, p, x, c);
             isa->chunk(&t, c);
         }
         return;
     }
     start_sums(b->m, b->l, b->o, n_rows, D);
     for (size_t c = x->chunk; c < x->chunk + x->n_chunks; c++) {
+        at_chunk(&t, p, x, c);
         isa->chunk(&t, c);
         isa->merge(b->m, b->l, b->o, t.m, t.l, t.o, n_rows, D);
     }

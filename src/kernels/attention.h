@@ -41,6 +41,10 @@ typedef struct {
     const void *k, *v;          /* tiles of KV head 0, 64-byte aligned; head h lies h * k_head_bytes (v_head_bytes) further */
     size_t k_head_bytes, v_head_bytes;
     enum ern_dtype k_type, v_type;
+    /* Instead of k and v: pages[c] holds ATTENTION_CHUNK tokens from c * ATTENTION_CHUNK on, its keys at k_offset, its values at
+     * v_offset (bytes), head by head as above. NULL: everything lies at k and v. */
+    const void *const *pages;
+    size_t k_offset, v_offset;
 } attention_job;
 
 typedef struct {

@@ -30,8 +30,8 @@ static void place_part(void *ctx, size_t thread, size_t n_threads) {
         k->rope(j->w->q + t * H * d, cs, H, d, c->rope_adjacent);
         k->rope(keys, cs, K, d, c->rope_adjacent);
         for (size_t head = 0; head < K; head++) {
-            attention_store(k, kv->k_type, true, kv_keys(kv, j->layer, head), pos, keys + head * d, d);
-            attention_store(k, kv->v_type, false, kv_values(kv, j->layer, head), pos, values + head * d, d);
+            attention_store(k, kv->k_type, true, kv_keys(kv, j->layer, head, pos), pos % KV_PAGE_TOKENS, keys + head * d, d);
+            attention_store(k, kv->v_type, false, kv_values(kv, j->layer, head, pos), pos % KV_PAGE_TOKENS, values + head * d, d);
         }
     }
 }
@@ -43,10 +43,12 @@ static size_t list_jobs(const struct job *j, attention_job *jobs) {
     size_t n = 0;
     for (size_t t = 0; t < j->T; t++) {
         const model_row *r = &j->rows[t];
+        const size_t runs = r->kv->n_layers * r->kv->n_heads, first = j->layer * r->kv->n_heads;
         if (t > 0 && r->kv == r[-1].kv && r->pos == r[-1].pos + 1) { jobs[n - 1].n_tokens++; continue; }
         jobs[n++] = (attention_job){
             .q = j->w->q + t * row, .out = j->w->att + t * row, .n_tokens = 1, .first_keys = r->pos + 1, .is_causal = true,
-            .k = kv_keys(r->kv, j->layer, 0), .v = kv_values(r->kv, j->layer, 0), .k_head_bytes = r->kv->k_head_bytes,
+            .pages = (const void *const *)r->kv->data, .k_offset = first * r->kv->k_head_bytes,
+            .v_offset = runs * r->kv->k_head_bytes + first * r->kv->v_head_bytes, .k_head_bytes = r->kv->k_head_bytes,
             .v_head_bytes = r->kv->v_head_bytes, .k_type = r->kv->k_type, .v_type = r->kv->v_type
         };
     }

@@ -145,6 +145,8 @@ static bool check_rows(const ern_model *m, const ern_work *w, const model_row *r
         if (rows[t].pos >= rows[t].kv->max_tokens || rows[t].pos >= w->max_tokens)
             return ern_fail(e, ERN_LIMIT, "position %zu is past the context of %zu tokens", rows[t].pos, rows[t].kv->max_tokens);
     }
+    for (size_t t = 0; t < T; t++)
+        if (!kv_reserve(rows[t].kv, rows[t].pos, rows[t].pos + 1, e)) return false;
     return true;
 }
 

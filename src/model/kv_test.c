@@ -172,8 +172,12 @@ static void test_copy(void **state) {
     float *want = calloc(n * x.V, sizeof *want), *got = calloc(x.V, sizeof *got);
     ern_kv kv = context(&x, "q8:f16", n), copy = context(&x, "q8:f16", n + 100);
     feed(&x, &kv, ids, 0, n, want);
-    kv_copy(&copy, &kv, n - 1);
+    assert_true(kv_share(&copy, &kv, n - 1, NULL));
+    assert_true(copy.pages[0] == kv.pages[0]);
     feed(&x, &copy, ids, n - 1, 1, got);
+    assert_memory_equal(got, want + (n - 1) * x.V, x.V * sizeof *got);
+    assert_true(copy.pages[0] != kv.pages[0]);      /* whoever writes gets his own */
+    feed(&x, &kv, ids, n - 1, 1, got);
     assert_memory_equal(got, want + (n - 1) * x.V, x.V * sizeof *got);
     kv_deinit(&kv);
     kv_deinit(&copy);
@@ -203,13 +207,54 @@ static void test_names_and_sizes(void **state) {
     assert_false(kv_init(&kv, &c, 0, DTYPE_F16, &e));
     c.head_dim = 4096;
     assert_false(kv_init(&kv, &c, 16, DTYPE_F16, &e));
-    assert_null(kv.k);
+    assert_null(kv.pages);
+}
+
+/* Sequences longer than a page, shared in the middle of one, under a ceiling. */
+static void test_pages(void **state) {
+    (void)state;
+    model x;
+    arrays a;
+    size_t n_ids = 0;
+    enum { N = 2 * KV_PAGE_TOKENS + 100, CUT = KV_PAGE_TOKENS + 37 };
+    static int32_t ids[N];
+    if (!expected(&a, "dense")) skip();
+    assert_true(model_load(&x, "dense", "auto", 2, true));
+    const int32_t *some = arrays_i32(&a, "p0.ids", &n_ids);
+    for (size_t i = 0; i < N; i++) ids[i] = some[i % n_ids];
+    float *want = calloc(256 * x.V, sizeof *want), *got = calloc(256 * x.V, sizeof *got);
+    ern_kv kv = context(&x, "f16", N), other = context(&x, "f16", N);
+    ern_err e = { 0 };
+    ern_kv_pool *pool = kv_pool_open(5 * kv.page_bytes, NULL);
+    kv.pool = other.pool = pool;
+    for (size_t i = 0; i < N; i += 256) feed(&x, &kv, ids, i, N - i < 256 ? N - i : 256, want);
+    assert_int_equal(kv_pool_used_bytes(pool), 3 * kv.page_bytes);
+    assert_true(kv_share(&other, &kv, CUT, &e));
+    assert_int_equal(kv_pool_used_bytes(pool), 3 * kv.page_bytes);
+    for (size_t i = CUT; i < N; i += 200) feed(&x, &other, ids, i, N - i < 200 ? N - i : 200, got);
+    assert_memory_equal(got + ((N - CUT) % 200 - 1) * x.V, want + (N % 256 - 1) * x.V, x.V * sizeof *got);
+    assert_int_equal(kv_pool_used_bytes(pool), 5 * kv.page_bytes);
+    ern_kv third = context(&x, "f16", N);
+    third.pool = pool;
+    assert_false(kv_reserve(&third, 0, 1, &e));
+    assert_int_equal(e.code, ERN_LIMIT);
+    kv_truncate(&other, KV_PAGE_TOKENS);
+    assert_true(kv_reserve(&third, 0, 1, &e));
+    kv_deinit(&third);
+    kv_deinit(&kv);
+    kv_deinit(&other);
+    assert_int_equal(kv_pool_used_bytes(pool), 0);
+    kv_pool_close(pool);
+    free(want);
+    free(got);
+    model_free(&x);
+    arrays_close(&a);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_and_sizes), cmocka_unit_test(test_recorded), cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_copy), cmocka_unit_test(test_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
