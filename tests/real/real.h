@@ -24,7 +24,7 @@
 static inline json_t *real_json(const char *name) {
     char path[REFERENCE_PATH];
     if (!reference_find(path, name)) return NULL;
-    return json_load_file(path, 0, NULL);
+    return json_load_file(path, JSON_ALLOW_NUL, NULL);    /* a text with NUL is among the cases */
 }
 
 /* The model's path in an environment variable; NULL: the tests are skipped, aloud. */

@@ -78,6 +78,7 @@ static void test_same_logits(void **state) {
     REAL_NEED(model, "no SmolLM2");
     char folder[] = "/tmp/ern-transplant-XXXXXX", weights[64], config[64];
     json_t *cases = real_json("smollm2/cases.json");
+    assert_non_null(cases);
     const json_t *item;
     size_t i;
     double worst = 0;
