@@ -56,24 +56,25 @@ int big_order(const big *a, const big *b) {
     return a->is_negative ? order_size(b, a) : order_size(a, b);
 }
 
-const big *big_add(rt *r, const big *a, const big *b, bool subtract) {
-    const bool b_negative = b->is_negative != subtract;
-    const bool adds = a->is_negative == b_negative;
-    if (!adds && order_size(a, b) < 0) {
-        big *n = (big *)(uintptr_t)big_add(r, b, a, true);      /* |b| - |a| with b's sign; ours since just made */
-        if (n) n->is_negative = n->n && b_negative;
-        return n;
-    }
+/* |a| + |b|, or |a| - |b| where |a| is not smaller. */
+static big *add_sizes(rt *r, const big *a, const big *b, bool subtract) {
     big *s = big_new(r, (a->n > b->n ? a->n : b->n) + 1);
     int64_t carry = 0;
-    if (!s) return NULL;
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; s && i < s->n; i++) {
         const int64_t x = i < a->n ? a->limb[i] : 0, y = i < b->n ? b->limb[i] : 0;
-        int64_t d = x + (adds ? y : -y) + carry;
+        const int64_t d = x + (subtract ? -y : y) + carry;
         carry = d < 0 ? -1 : d >= (int64_t)LIMB;
         s->limb[i] = (uint32_t)(d - carry * (int64_t)LIMB);
     }
-    s->is_negative = a->is_negative;
+    return s;
+}
+
+const big *big_add(rt *r, const big *a, const big *b, bool subtract) {
+    const bool b_negative = b->is_negative != subtract, differ = a->is_negative != b_negative;
+    const bool swaps = differ && order_size(a, b) < 0;
+    big *s = swaps ? add_sizes(r, b, a, true) : add_sizes(r, a, b, differ);
+    if (!s) return NULL;
+    s->is_negative = swaps ? b_negative : a->is_negative;
     return trim(s);
 }
 

@@ -205,7 +205,7 @@ static node *parse_primary(parser *p, bool with_space) {
     case T_STRING: return parse_string(p);
     case T_INT: case T_FLOAT: return parse_number(p);
     case T_LPAREN:
-        if (!parse_next(p) || !(n = parse_tuple(p, TUPLE_PAREN, NULL))) return NULL;
+        if (!parse_next(p) || !(n = parse_tuple(p, TUPLE_PAREN))) return NULL;
         return parse_expect(p, T_RPAREN) ? n : NULL;
     case T_LBRACKET: return parse_items(p, N_LIST, T_RBRACKET);
     case T_LBRACE: return parse_items(p, N_DICT, T_RBRACE);
@@ -217,7 +217,7 @@ static node *parse_primary(parser *p, bool with_space) {
     }
 }
 
-node *parse_tuple(parser *p, unsigned flags, const char *end) {
+node *parse_tuple(parser *p, unsigned flags) {
     const size_t pos = p->now->pos;
     node *first = NULL, **last = &first;
     size_t n = 0;
@@ -225,7 +225,7 @@ node *parse_tuple(parser *p, unsigned flags, const char *end) {
     for (;;) {
         if (n && !parse_expect(p, T_COMMA)) return NULL;
         const enum token_kind k = p->now->kind;
-        if (k == T_VAR_END || k == T_BLOCK_END || k == T_RPAREN || (end && token_is(p->now, end))) break;
+        if (k == T_VAR_END || k == T_BLOCK_END || k == T_RPAREN) break;
         *last = flags & TUPLE_SIMPLE ? parse_primary(p, flags & TUPLE_SPACE) : parse_expr(p, !(flags & TUPLE_NO_COND));
         if (!*last) return NULL;
         last = &(*last)->next;

@@ -356,11 +356,11 @@ static bool brace_number(const char *p, size_t n, size_t *out) {
     return n > 0;
 }
 
-static bool brace_first(brace *x, const char *p, size_t n, val *out) {
+static bool brace_first(brace *x, const char *p, size_t n, bool is_whole, val *out) {
     rt *r = x->r;
     size_t i;
     const bool is_number = brace_number(p, n, &i);
-    if (n == 0 || is_number) {
+    if ((n == 0 && is_whole) || is_number) {
         if (n == 0) i = x->next++;
         x->is_auto = x->is_auto || n == 0;
         x->is_manual = x->is_manual || n > 0;
@@ -382,7 +382,7 @@ static bool brace_first(brace *x, const char *p, size_t n, val *out) {
 static bool brace_field(brace *x, const char *p, size_t n, val *out) {
     size_t i = 0;
     while (i < n && p[i] != '.' && p[i] != '[') i++;
-    if (!brace_first(x, p, i, out)) return false;
+    if (!brace_first(x, p, i, i == n, out)) return false;      /* "{.a}" is no automatic number */
     while (i < n) {
         const bool is_item = p[i++] == '[';
         size_t end = i, number;

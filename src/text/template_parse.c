@@ -136,9 +136,9 @@ static bool check_target(parser *p, node *n) {
     return true;
 }
 
-static node *parse_target(parser *p, const char *end, bool with_space) {
+static node *parse_target(parser *p, bool with_space) {
     p->n_quiet++;                                               /* these names are stored, not read */
-    node *n = parse_tuple(p, TUPLE_SIMPLE | (with_space ? TUPLE_SPACE : 0), end);
+    node *n = parse_tuple(p, TUPLE_SIMPLE | (with_space ? TUPLE_SPACE : 0));
     p->n_quiet--;
     return n && check_target(p, n) ? n : NULL;
 }
@@ -193,12 +193,12 @@ static node *parse_for(parser *p) {
     if (!n || !parse_next(p)) return NULL;
     loop_use use = { .outer = p->loops };
     p->loops = &use;
-    n->a = parse_target(p, "in", false);
+    n->a = parse_target(p, false);
     p->loops = use.outer;
     const size_t breakable = p->n_breakable;
     const bool soft = p->is_soft;
     bool has = false, ok = false;
-    if (!n->a || !parse_expect_name(p, "in") || !(n->b = parse_tuple(p, TUPLE_NO_COND, "recursive"))) goto out;
+    if (!n->a || !parse_expect_name(p, "in") || !(n->b = parse_tuple(p, TUPLE_NO_COND))) goto out;
     if (!parse_skip(p, "if", &has)) goto out;
     p->is_soft = false;
     if (has && !(n->c = parse_expr(p, true))) goto out;
@@ -224,7 +224,7 @@ static node *parse_if(parser *p) {
     const bool soft = p->is_soft;
     for (;;) {
         p->is_soft = true;                                      /* unknown filters fail when they are reached */
-        if (!(now->a = parse_tuple(p, TUPLE_NO_COND, NULL))) return NULL;
+        if (!(now->a = parse_tuple(p, TUPLE_NO_COND))) return NULL;
         if (!parse_body(p, ENDS("elif", "else", "endif"), false, &now->body)) return NULL;
         if (token_is(p->now, "elif")) {
             if (!(now->c = parse_node(p, N_IF, p->now->pos)) || !parse_next(p)) return NULL;
@@ -241,8 +241,8 @@ static node *parse_if(parser *p) {
 
 static node *parse_set(parser *p) {
     node *n = parse_node(p, N_SET, p->now->pos);
-    if (!n || !parse_next(p) || !(n->a = parse_target(p, NULL, true))) return NULL;
-    if (p->now->kind == T_ASSIGN) return parse_next(p) && (n->b = parse_tuple(p, 0, NULL)) ? n : NULL;
+    if (!n || !parse_next(p) || !(n->a = parse_target(p, true))) return NULL;
+    if (p->now->kind == T_ASSIGN) return parse_next(p) && (n->b = parse_tuple(p, 0)) ? n : NULL;
     n->kind = N_SETBLOCK;
     const bool soft = p->is_soft;
     p->is_soft = false;
@@ -338,7 +338,7 @@ static node *parse_with(parser *p) {
     last = &n->a;
     while (p->now->kind != T_BLOCK_END) {
         if (n->a && !parse_expect(p, T_COMMA)) return NULL;
-        node *target = parse_target(p, NULL, false);
+        node *target = parse_target(p, false);
         if (!target || !parse_expect(p, T_ASSIGN) || !(target->next = parse_expr(p, true))) return NULL;
         *last = target;
         last = &target->next->next;
@@ -464,7 +464,7 @@ static bool subparse(parser *p, const char *const *ends, node **out) {
             n->k = val_str(parse_str(p, t->p, t->n));
             if (!n->k.s) return false;
         } else if (t->kind == T_VAR_BEGIN) {
-            if (!(n = parse_node(p, N_OUTPUT, t->pos)) || !(n->a = parse_tuple(p, 0, NULL))) return false;
+            if (!(n = parse_node(p, N_OUTPUT, t->pos)) || !(n->a = parse_tuple(p, 0))) return false;
             if (!parse_expect(p, T_VAR_END)) return false;
         } else {
             if (is_end(p, ends)) break;

@@ -42,7 +42,7 @@ bool name_is_valid(const char *s, size_t n);            /* a Python identifier *
 
 enum { TUPLE_SIMPLE = 1, TUPLE_NO_COND = 2, TUPLE_PAREN = 4, TUPLE_SPACE = 8 };
 node *parse_expr(parser *p, bool with_cond);
-node *parse_tuple(parser *p, unsigned flags, const char *end);  /* end: a name that ends it too, or NULL */
+node *parse_tuple(parser *p, unsigned flags);
 node *parse_filter(parser *p, node *input, bool starts_inline);
 
 #endif

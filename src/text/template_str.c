@@ -295,15 +295,7 @@ static bool split_space(rt *r, const str *s, int64_t max, list *out, size_t *cap
         }
         if (at >= s->n) return true;
         size_t end = at;
-        if (max >= 0 && max-- == 0) {
-            end = s->n;
-            while (end > at) {
-                const size_t before = char_before(s, end, &c);
-                if (!char_is_space(c)) break;
-                end = before;
-            }
-            return add_part(r, s, at, end, out, cap);
-        }
+        if (max >= 0 && max-- == 0) return add_part(r, s, at, s->n, out, cap);
         while (end < s->n) {
             const size_t used = utf8_decode(s->p + end, s->n - end, &c);
             if (char_is_space(c)) break;
@@ -325,15 +317,7 @@ static bool rsplit_space(rt *r, const str *s, int64_t max, list *out, size_t *ca
         }
         if (!end) return true;
         size_t at = end;
-        if (max >= 0 && max-- == 0) {
-            at = 0;
-            while (at < end) {
-                const size_t used = utf8_decode(s->p + at, end - at, &c);
-                if (!char_is_space(c)) break;
-                at += used;
-            }
-            return add_part(r, s, at, end, out, cap);
-        }
+        if (max >= 0 && max-- == 0) return add_part(r, s, 0, end, out, cap);
         while (at) {
             const size_t before = char_before(s, at, &c);
             if (char_is_space(c)) break;

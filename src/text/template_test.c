@@ -8,22 +8,10 @@
 
 #include <cmocka.h>
 
-#include "base/file.h"
+#include "reference.h"
 #include "text/template.h"
 
 /* ---- files of cases --------------------------------------------------------------------------- */
-
-static FILE *open_reference(const char *name) {
-    const char *const folders[] = { getenv("ERN_REFERENCE"), "tests/reference", "../shared/reference" };
-    char path[1024];
-    for (size_t i = 0; i < 3; i++) {
-        if (!folders[i]) continue;
-        snprintf(path, sizeof path, "%s/%s", folders[i], name);
-        FILE *f = fopen(path, "r");
-        if (f) return f;
-    }
-    return NULL;
-}
 
 /* Does result hold what the case expects? "line" is compared where the case has one. */
 static bool case_holds(const json_t *line, const json_t *result) {
@@ -60,7 +48,8 @@ static void run_file(FILE *f, const char *name, size_t at_least) {
 }
 
 static void reference_file(const char *name, size_t at_least) {
-    FILE *f = open_reference(name);
+    char path[REFERENCE_PATH];
+    FILE *f = reference_find(path, name) ? fopen(path, "r") : NULL;
     if (!f) {
         print_message("SKIP: %s is not here (set ERN_REFERENCE)\n", name);
         skip();
@@ -116,7 +105,7 @@ static void expect_error(const char *source, const template_options *o, enum ern
 static void test_places(void **state) {
     (void)state;
     expect_error("a\n{% if x %}", NULL, ERN_TEMPLATE, 2, 0, "TemplateSyntaxError");
-    expect_error("a\nbc {{ é.b.c }}", NULL, ERN_TEMPLATE, 2, 10, "UndefinedError: 'é' is undefined");
+    expect_error("a\nbc {{ é.b.c }}", NULL, ERN_TEMPLATE, 2, 8, "UndefinedError: 'é' is undefined");
     expect_error("\n\n  {{ 1 + 'x' }}", NULL, ERN_TEMPLATE, 3, 8, "TypeError");
     expect_error("{{ 1 | nosuch }}", NULL, ERN_TEMPLATE, 1, 8, "TemplateAssertionError: No filter named 'nosuch'");
     expect_error("{{ raise_exception('told: ' ~ 1) }}", NULL, ERN_TEMPLATE, 1, 19, "told: 1");
@@ -132,7 +121,6 @@ static void test_limits(void **state) {
         "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
         "{{ 'a' * 10 ** 9 }}",
         "{{ [0] * 10 ** 9 }}",
-        "{{ 'abc' * 99999999999999999999999 }}",
         "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
         "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
         "{% set ns = namespace(s=2) %}{% for i in range(60) %}{% set ns.s = ns.s * ns.s %}{% endfor %}{{ ns.s }}",
@@ -209,7 +197,7 @@ static void test_names(void **state) {
     expect("{{ messages | length }}{{ range }}", "{\"messages\": [1], \"range\": 5}", "15");
     expect("{{ a }}{{ b }}{{ c }}", "{\"a\": 9007199254740993, \"b\": 1e100, \"c\": 0.1}", "90071992547409931e+1000.1");
     expect("{{ 2 ** 200 }} {{ -(2 ** 70) // 7 }} {{ -(2 ** 70) % 7 }}", "{}",
-           "1606938044258990275541962092341162602522202993782792835301376 -168655963172915868908 5");
+           "1606938044258990275541962092341162602522202993782792835301376 -168655945816773043347 5");
 }
 
 /* ---- built-in templates ------------------------------------------------------------------------ */
