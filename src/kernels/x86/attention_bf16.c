@@ -1,5 +1,7 @@
 /* Attention on pairs of bf16 (vdpbf16ps), for CPUs where that is faster than f32; f16 becomes bf16, sums stay f32. Keys of
  * smaller types are multiplied as integers. */
+#include <string.h>
+
 #include "kernels/attention.h"
 #include "kernels/x86/vec_avx512.h"
 
@@ -30,13 +32,20 @@ static void unpack_f16(el *y, const uint16_t *h, size_t n_els) {
     }
 }
 
+/* The scales of a tile: [D/32][16 tokens]. */
+static void unpack_scales(float *y, const uint8_t *p, size_t D) {
+    for (size_t i = 0; i < D / 32 * 16; i += 16) vf_store(y + i, vf_from_f16((const uint16_t *)(const void *)p + i));
+}
+
 /* Pairs of tokens lie side by side: 16 bytes become 8 dimensions of both, scaled in turn. */
 static void unpack_q8_values(el *y, const uint8_t *tile, size_t D) {
-    const uint16_t *scales = (const uint16_t *)(const void *)(tile + ATTENTION_TILE * D);
+    float scales[ATTENTION_MAX_WIDTH / 2];
+    unpack_scales(scales, tile + ATTENTION_TILE * D, D);
     for (size_t pair = 0; pair < ATTENTION_TILE / 2; pair++)
         for (size_t b = 0; b < D / 32; b++) {
-            const vf s0 = vf_set1(f16_to_f32(scales[b * ATTENTION_TILE + 2 * pair]));
-            const vf step = _mm512_mask_mov_ps(s0, 0xaaaa, vf_set1(f16_to_f32(scales[b * ATTENTION_TILE + 2 * pair + 1])));
+            double both;
+            memcpy(&both, scales + b * ATTENTION_TILE + 2 * pair, sizeof both);
+            const vf step = _mm512_castpd_ps(_mm512_set1_pd(both));
             for (size_t i = 0; i < 2; i++, tile += 32, y += 16) {
                 const __m128i *p = (const __m128i *)(const void *)tile;
                 const vf low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
@@ -48,13 +57,14 @@ static void unpack_q8_values(el *y, const uint8_t *tile, size_t D) {
 
 /* A table of the 16 values of each token of the pair: words look themselves up, the second token's in the upper half. */
 static void unpack_q4_values(el *y, const uint8_t *tile, size_t D) {
-    const uint16_t *scales = (const uint16_t *)(const void *)(tile + ATTENTION_TILE * D / 2);
+    float scales[ATTENTION_MAX_WIDTH / 2];
+    unpack_scales(scales, tile + ATTENTION_TILE * D / 2, D);
     const vf steps = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
     const __m512i mask = _mm512_set1_epi16(15), second = _mm512_set1_epi32(0x100000);
     for (size_t pair = 0; pair < ATTENTION_TILE / 2; pair++)
         for (size_t b = 0; b < D / 32; b++) {
-            const vf s0 = vf_set1(f16_to_f32(scales[b * ATTENTION_TILE + 2 * pair]));
-            const vf s1 = vf_set1(f16_to_f32(scales[b * ATTENTION_TILE + 2 * pair + 1]));
+            const vf s0 = vf_set1(scales[b * ATTENTION_TILE + 2 * pair]);
+            const vf s1 = vf_set1(scales[b * ATTENTION_TILE + 2 * pair + 1]);
             const __m512i table = (__m512i)_mm512_cvtne2ps_pbh(vf_mul(steps, s1), vf_mul(steps, s0));
             for (size_t i = 0; i < 2; i++, y += 16) {
                 const __m512i x = _mm512_loadu_si512(tile + (pair / 4 * D + b * 32 + i * 16) * 4);
