@@ -41,8 +41,17 @@ static void codes_nibbles_64(uint8_t *q, const uint8_t *b) {
     for (int i = 0; i < 32; i++) q[i + 32] = b[i] >> 4;
 }
 
+/* Bit 4 of 32 codes. Eight at a time: a byte copied eight times, in each copy another bit kept and moved to bit 4. */
 static void codes_bits(uint8_t *q, uint32_t bits) {
-    for (unsigned i = 0; i < 32; i++) q[i] = (uint8_t)(q[i] | (bits >> i & 1) << 4);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f), one = UINT64_C(0x0101010101010101);
+        const uint64_t kept = (bits >> (8 * i) & 255) * one & UINT64_C(0x8040201008040201);
+        const uint64_t high = (((kept & low) + low) | kept) >> 7 & one;     /* 1 where a byte is not 0 */
+        uint64_t v;
+        memcpy(&v, q + 8 * i, sizeof v);
+        v |= high << 4;
+        memcpy(q + 8 * i, &v, sizeof v);
+    }
 }
 
 /* 256 values of 2 bits: 32 bytes hold 4 planes of 32. */

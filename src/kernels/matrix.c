@@ -11,7 +11,7 @@
 #include "kernels/matmul_panel.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#define SPIN_ROUNDS 100000          /* then the processor is lent to others */
+#define SPIN_ROUNDS 2000            /* about 50 us; then the processor is lent to others */
 #define CHUNKS_A_THREAD 8           /* parts that the work is dealt in: small enough to even out a slow core */
 #define SERIAL_VALUES 16384         /* inputs up to this size are quantised before the region starts */
 #define SWIGLU_COST 4               /* of a value, against quantising it */
