@@ -8,13 +8,15 @@
 #include "engine/convert_int.h"
 #include "engine/convert_tokens.h"
 
+#define REAL_DIGITS 15                  /* 1e-05 and not 1.0000000000000001e-05 */
 #define ROPE_FACTOR_TOLERANCE 1e-4f     /* relative: writers compute the divisors in f32 or f64 */
 
 static bool write_json(const char *folder, const char *name, const json_t *json, ern_err *e) {
     bool ok = false;
     char *path = file_join(folder, name, e), *text = NULL;
     if (!path) goto out;
-    if (!(text = json_dumps(json, JSON_INDENT(2)))) ern_fail(e, ERN_NOMEM, "%s: no memory for the text", path);
+    if (!(text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(REAL_DIGITS))))
+        ern_fail(e, ERN_NOMEM, "%s: no memory for the text", path);
     else ok = file_write(path, text, strlen(text), e);
 out:
     free(path);

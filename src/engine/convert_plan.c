@@ -9,7 +9,6 @@
 #include "tensor/quant.h"
 
 #define NAME_BYTES 512
-#define MAX_EXPERTS 65536
 
 static bool ends_with(const char *name, const char *tail) {
     const size_t n = strlen(name), m = strlen(tail);
@@ -142,19 +141,19 @@ static bool add_stack(convert_plan *p, const ern_view *v, const char *at, const 
     return true;
 }
 
-static bool drop(convert_plan *p) {
-    p->report->n_dropped++;
-    return true;
+static bool drop(convert_plan *p, const ern_view *v, ern_err *e) {
+    return ++p->report->n_dropped > 1 ||
+           convert_note(p->report, e, "%s is left out: GGUF has no place for it", v->name);
 }
 
 static bool plan_gguf_tensor(convert_plan *p, const ern_view *v, ern_err *e) {
     char name[NAME_BYTES];
     const char *experts = strstr(v->name, ".mlp.experts.");
     if (strstr(v->name, ".mtp_") || ends_with(v->name, "rotary_emb.inv_freq") || ends_with(v->name, "position_ids"))
-        return drop(p);
+        return drop(p, v, e);
     if (source_gguf(p->source) && strcmp(v->name, "rope_freqs.weight") == 0) return add_whole(p, v->name, v, e) != NULL;
     if (!layout_gguf_name(name, sizeof name, v->name)) {
-        if (p->config->arch == ARCH_BERT && strncmp(v->name, "cls.", 4) == 0) return drop(p);
+        if (p->config->arch == ARCH_BERT && strncmp(v->name, "cls.", 4) == 0) return drop(p, v, e);
         return ern_fail(e, ERN_MISSING, "%s: tensor %s: GGUF files of %s have no place for it", source_path(p->source),
                         v->name,
                         config_arch_name(p->config));
@@ -294,10 +293,7 @@ bool convert_plan_make(convert_plan *p, ern_err *e) {
     for (size_t i = 0; i < source_n(s); i++)
         if (!plan_tensor(p, source_at(s, i), e)) return false;
     if (p->config && !add_rope_factors(p, e)) return false;
-    if (p->report->n_dropped &&
-        !convert_note(p->report, e, "%zu tensors are left out: GGUF has no place for them (multi-token prediction, buffers)",
-                      p->report->n_dropped)) return false;
-    return true;
+    return p->report->n_dropped < 2 || convert_note(p->report, e, "%zu tensors are left out in all", p->report->n_dropped);
 }
 
 void convert_plan_deinit(convert_plan *p) {

@@ -64,7 +64,7 @@ static const char *block_rest(const char *name, const char *prefix, unsigned *la
 
 /* [E, F, D] -> E views [F, D] (biases [E, F] -> E views [F]). */
 static bool add_stack(ern_source *s, const ern_view *v, unsigned layer, const char *what, const char *kind, ern_err *e) {
-    if (v->n_dims < 2 || v->dims[0] == 0)
+    if (v->n_dims < 2 || v->size_bytes == 0 || v->dims[0] > SOURCE_MAX_EXPERTS)
         return ern_fail(e, ERN_FORMAT, "%s: tensor %s: a stack of experts in two or three dimensions wanted", s->path,
                         v->name);
     ern_view one = { .dtype = v->dtype, .n_dims = v->n_dims - 1, .size_bytes = v->size_bytes / v->dims[0] };

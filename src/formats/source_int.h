@@ -6,6 +6,8 @@
 #include "formats/safetensors.h"
 #include "formats/source.h"
 
+#define SOURCE_MAX_EXPERTS 65536            /* in one tensor, which must hold bytes for each of them */
+
 struct ern_source {
     char *path;
     const char *layout;

@@ -16,7 +16,7 @@ static bool ends_with(const char *name, const char *tail, size_t *stem) {
 
 /* [E, parts * F, D] -> E * parts views [F, D]; names are the stem, the expert's number and what[part]. */
 static bool add_experts(ern_source *s, const ern_view *v, size_t stem, const char *const *what, size_t parts, ern_err *e) {
-    if (v->n_dims != 3 || v->dims[1] % parts || v->dims[0] == 0)
+    if (v->n_dims != 3 || v->dims[1] % parts || v->size_bytes == 0 || v->dims[0] > SOURCE_MAX_EXPERTS)
         return ern_fail(e, ERN_FORMAT, "%s: tensor %s: experts, %zu x rows, columns in three dimensions wanted", s->path,
                         v->name, parts);
     const size_t n = v->dims[0] * parts, rows = v->dims[1] / parts, bytes = v->size_bytes / n;

@@ -302,6 +302,10 @@ static void cuts_experts_that_are_held_in_one_tensor(void **state) {
     write_model("model.safetensors", &odd, 1);
     assert_null(source_open(folder, &e));
     assert_non_null(strstr(e.text, "2 x rows"));
+    const ern_view none = { .name = "m.mlp.experts.down_proj", .dtype = DTYPE_BF16, .n_dims = 3, .dims = { 1 << 30, 2, 0 } };
+    write_model("model.safetensors", &none, 1);         /* no bytes, and names for a thousand million experts */
+    assert_null(source_open(folder, &e));
+    assert_non_null(strstr(e.text, "m.mlp.experts.down_proj"));
     const ern_view twice[] = {
         { .name = "m.mlp.experts.down_proj", .dtype = DTYPE_BF16, .n_dims = 3, .dims = { 1, 2, 2 }, .data = counting },
         { .name = "m.mlp.experts.0.down_proj.weight", .dtype = DTYPE_BF16, .n_dims = 2, .dims = { 2, 2 }, .data = counting },
