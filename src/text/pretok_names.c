@@ -108,25 +108,28 @@ const tok_pre_name *pre_name_find(const char *name) {
     return NULL;
 }
 
-static bool is_same(const tok_pre_name *name, const tok_pre *steps, size_t n_steps) {
+static bool is_same(const tok_pre_name *name, const tok_pre *steps, size_t n_steps, bool by_meaning) {
     size_t n = 0;
     while (n < sizeof name->regex / sizeof name->regex[0] && name->regex[n]) n++;
     if (n != n_steps) return false;
-    for (size_t i = 0; i < n; i++)
-        if (steps[i].op != PRE_REGEX || steps[i].behavior != SPLIT_ISOLATED || steps[i].is_inverted ||
-            strcmp(steps[i].text, name->regex[i]) != 0)
-            return false;
+    for (size_t i = 0; i < n; i++) {
+        if (steps[i].op != PRE_REGEX || steps[i].behavior != SPLIT_ISOLATED || steps[i].is_inverted) return false;
+        if (strcmp(steps[i].text, name->regex[i]) != 0 && !(by_meaning && regex_is_same(steps[i].text, name->regex[i]))) return false;
+    }
     return true;
 }
 
 const tok_pre_name *pre_name_of(const tok_pre *steps, size_t n_steps, bool ignores_merges) {
-    const tok_pre_name *other = NULL;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (!is_same(&names[i], steps, n_steps)) continue;
-        if (names[i].ignores_merges == ignores_merges) return &names[i];
-        other = other ? other : &names[i];
+    for (int by_meaning = 0; by_meaning < 2; by_meaning++) {        /* writing them alike takes longer */
+        const tok_pre_name *other = NULL;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            if (!is_same(&names[i], steps, n_steps, by_meaning != 0)) continue;
+            if (names[i].ignores_merges == ignores_merges) return &names[i];
+            other = other ? other : &names[i];
+        }
+        if (other) return other;
     }
-    return other;
+    return NULL;
 }
 
 bool pre_is_plain_word_regex(const char *regex) {

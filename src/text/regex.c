@@ -1,5 +1,5 @@
 /* Regular expressions of pre-tokenizers, through PCRE2's JIT. The vocabularies write them for Oniguruma and Rust; what
- * means something else here is rewritten (\s and \w) or refused (set operations inside a class). Steps are limited, so
+ * means something else here is rewritten (\s, \w, a class in a class) or refused (set operations). Steps are limited, so
  * that an expression from a hostile file ends in an error. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -28,44 +28,79 @@ static bool add_class(ern_buf *b, char letter, bool in_class, ern_err *e) {
     return in_class ? buf_str(b, set, e) : buf_printf(b, e, "[%s%s]", is_negated ? "^" : "", set);
 }
 
+/* One letter or sign of the pattern; beyond ASCII by number, so that equal patterns become equal text. */
+static bool add_letter(const char *s, size_t n, size_t *i, ern_buf *b, ern_err *e) {
+    int32_t cp;
+    if ((uint8_t)s[*i] < 0x80) return buf_char(b, s[*i], e);
+    const size_t used = utf8_decode(s + *i, n - *i, &cp);
+    if (cp < 0) return ern_fail(e, ERN_FORMAT, "regex: byte %zu is not UTF-8", *i);
+    *i += used - 1;
+    return buf_printf(b, e, "\\x{%X}", (unsigned)cp);
+}
+
+/* [:name:] at pattern + i: its bytes, or 0. */
+static size_t posix_name(const char *pattern, size_t i) {
+    const char *end = pattern[i + 1] == ':' ? strstr(pattern + i + 2, ":]") : NULL;
+    return end ? (size_t)(end - pattern) + 2 - i : 0;
+}
+
+/* A class inside a class is a union in Oniguruma: its brackets go. *open counts the classes that are open. */
+static bool class_sign(const char *pattern, size_t *i, unsigned *open, ern_buf *b, ern_err *e) {
+    const char c = pattern[*i];
+    const size_t name = c == '[' ? posix_name(pattern, *i) : 0;
+    if (c == '&' && pattern[*i + 1] == '&')
+        return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a set operation (&&) at offset %zu is not supported", pattern, *i);
+    if (name) {
+        const size_t from = *i;
+        *i += name - 1;
+        return buf_add(b, pattern + from, name, e);
+    }
+    if (c == '[') {
+        if (pattern[*i + 1] == '^')
+            return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a negated class inside a class at offset %zu is not supported", pattern, *i);
+        (*open)++;
+        return true;
+    }
+    (*open)--;
+    return *open > 0 || buf_char(b, c, e);
+}
+
 static bool translate(const char *pattern, ern_buf *b, ern_err *e) {
-    bool in_class = false;
-    size_t class_at = 0;
-    for (size_t i = 0; pattern[i]; i++) {
+    const size_t n = strlen(pattern);
+    unsigned open = 0;
+    size_t class_at = 0;                        /* where the class's first member stands: a ']' there is a member */
+    for (size_t i = 0; i < n; i++) {
         const char c = pattern[i];
-        if (c == '\\' && pattern[i + 1]) {
+        bool ok;
+        if (c == '\\' && i + 1 < n) {
             const char next = pattern[++i];
-            const bool ok = next == 's' || next == 'S' || next == 'w' || next == 'W'
-                                ? add_class(b, next, in_class, e) : buf_char(b, c, e) && buf_char(b, next, e);
-            if (!ok) return false;
-            continue;
-        }
-        if (in_class) {
-            if (c == '&' && pattern[i + 1] == '&')
-                return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a set operation (&&) at offset %zu is not supported", pattern, i);
-            if (c == '[' && pattern[i + 1] != ':')
-                return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a class inside a class at offset %zu is not supported", pattern, i);
-            if (c == ']' && i > class_at) in_class = false;
-        } else if (c == '[') {
-            in_class = true;
-            class_at = i + 1 + (pattern[i + 1] == '^');
-        }
-        if (in_class && c == '[' && pattern[i + 1] == ':') {            /* [:name:] goes over whole */
-            const char *end = strstr(pattern + i, ":]");
-            if (end && i >= class_at) {
-                if (!buf_add(b, pattern + i, (size_t)(end - pattern) + 2 - i, e)) return false;
-                i = (size_t)(end - pattern) + 1;
-                continue;
+            ok = strchr("sSwW", next) ? add_class(b, next, open > 0, e) : buf_char(b, c, e) && add_letter(pattern, n, &i, b, e);
+        } else if (open && i > class_at && (c == '[' || c == ']' || (c == '&' && pattern[i + 1] == '&'))) {
+            ok = class_sign(pattern, &i, &open, b, e);
+        } else {
+            if (!open && c == '[') {
+                open = 1;
+                class_at = i + 1 + (pattern[i + 1] == '^');
+                if (pattern[class_at] == '[') class_at--;       /* a class or [:name:] may come first */
             }
+            ok = add_letter(pattern, n, &i, b, e);
         }
-        if (!buf_char(b, c, e)) return false;
+        if (!ok) return false;
     }
     return true;
 }
 
+bool regex_is_same(const char *x, const char *y) {
+    ern_buf a = { .max = 8 * MAX_PATTERN_BYTES }, b = { .max = 8 * MAX_PATTERN_BYTES };
+    const bool same = translate(x, &a, NULL) && translate(y, &b, NULL) && a.len == b.len && a.len && memcmp(a.data, b.data, a.len) == 0;
+    buf_deinit(&a);
+    buf_deinit(&b);
+    return same;
+}
+
 tok_regex *regex_open(const char *pattern, ern_err *e) {
     tok_regex *r = NULL;
-    ern_buf b = { .max = 4 * MAX_PATTERN_BYTES };
+    ern_buf b = { .max = 8 * MAX_PATTERN_BYTES };
     bool ok = false;
     if (strlen(pattern) > MAX_PATTERN_BYTES) {
         ern_fail(e, ERN_LIMIT, "regex: %zu bytes, at most %zu are taken", strlen(pattern), MAX_PATTERN_BYTES);

@@ -78,6 +78,7 @@ typedef struct { void *match, *context, *stack; } tok_regex_scratch;            
 
 tok_regex *regex_open(const char *pattern, ern_err *e);
 void regex_close(tok_regex *r);
+bool regex_is_same(const char *x, const char *y);        /* the same expression, perhaps written differently */
 /* The next match at or after from: 1 and [*a, *b), 0 none, -1 error. A match may be empty. */
 int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, ern_err *e);
 void regex_scratch_deinit(tok_regex_scratch *w);
