@@ -61,7 +61,10 @@ bool bpe_ranks_init(tok_bpe *b, const tok_pieces *p, const float *scores, const 
     for (size_t id = 0; id < p->n; id++) {
         b->rank[id] = NEVER;
         if (!may_merge_into(p, types, id)) continue;
-        if (scores[id] != scores[id]) { ern_fail(e, ERN_FORMAT, "vocabulary: the score of piece %zu is not a number", id); goto out; }
+        if (scores[id] != scores[id]) {
+            ern_fail(e, ERN_FORMAT, "vocabulary: the score of piece %zu is not a number", id);
+            goto out;
+        }
         order[n++] = (scored){ scores[id], (uint32_t)id };
     }
     qsort(order, n, sizeof *order, by_score);

@@ -29,7 +29,8 @@ bool charsmap_check(const char *map, size_t n, ern_err *e) {
     if (n < HEADER_BYTES) return ern_fail(e, ERN_FORMAT, "character map: %zu bytes, at least %d wanted", n, HEADER_BYTES);
     const size_t bytes = trie_bytes(map);
     if (bytes > n - HEADER_BYTES || bytes % 4 || bytes < 4)
-        return ern_fail(e, ERN_FORMAT, "character map: its trie says %zu bytes, the map has %zu after the header", bytes, n - HEADER_BYTES);
+        return ern_fail(e, ERN_FORMAT, "character map: its trie says %zu bytes, the map has %zu after the header", bytes,
+                        n - HEADER_BYTES);
     if (bytes == n - HEADER_BYTES || map[n - 1] != '\0')
         return ern_fail(e, ERN_FORMAT, "character map: the last replacement is not terminated");
     return true;

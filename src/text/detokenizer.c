@@ -10,7 +10,8 @@ static const char *const cleanups[][2] = {
 };
 
 /* from becomes to in out[start..), left to right. */
-static bool replace_in(ern_buf *out, size_t start, const char *from, size_t n_from, const char *to, size_t n_to, ern_err *e) {
+static bool replace_in(ern_buf *out, size_t start, const char *from, size_t n_from, const char *to, size_t n_to,
+                       ern_err *e) {
     for (size_t at = start; n_from && out->len - at >= n_from;) {
         const char *hit = memmem(out->data + at, out->len - at, from, n_from);
         if (!hit) break;
@@ -34,7 +35,8 @@ static bool add_wordpiece(const ern_tokenizer *t, const char *s, size_t n, bool 
     if (!buf_add(out, s, n, e)) return false;
     if (!t->decoder.cleans_up || (out->data[start] != ' ' && !memchr(s, ' ', n))) return true;
     for (size_t i = 0; i < sizeof cleanups / sizeof cleanups[0]; i++)
-        if (!replace_in(out, start, cleanups[i][0], strlen(cleanups[i][0]), cleanups[i][1], strlen(cleanups[i][1]), e)) return false;
+        if (!replace_in(out, start, cleanups[i][0], strlen(cleanups[i][0]), cleanups[i][1], strlen(cleanups[i][1]), e))
+            return false;
     return true;
 }
 
@@ -51,7 +53,10 @@ static void strip_start(const tok_decoder *d, tok_decode_state *s, ern_buf *out,
     if (out->len > start) s->has_text = true;
 }
 
-static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+static int hex(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
+}
 
 bool detok_add(const ern_tokenizer *t, int32_t id, tok_decode_state *s, ern_buf *out, ern_err *e) {
     const tok_decoder *d = &t->decoder;

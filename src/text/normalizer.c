@@ -66,14 +66,16 @@ static bool collapse(const char *s, size_t n, ern_buf *out, ern_err *e) {
     }
     for (;;) {
         size_t cut = out->len && out->data[out->len - 1] == ' ' ? 1 : 0;
-        if (out->len >= SPACE_MARK_BYTES && memcmp(out->data + out->len - SPACE_MARK_BYTES, SPACE_MARK, SPACE_MARK_BYTES) == 0) cut = SPACE_MARK_BYTES;
+        const size_t before = out->len >= SPACE_MARK_BYTES ? out->len - SPACE_MARK_BYTES : out->len;
+        if (before < out->len && memcmp(out->data + before, SPACE_MARK, SPACE_MARK_BYTES) == 0) cut = SPACE_MARK_BYTES;
         if (!cut) return true;
         out->len -= cut;
         out->data[out->len] = '\0';
     }
 }
 
-static bool run_step(const tok_norm *step, tok_norm_scratch *w, bool is_first, const char *s, size_t n, ern_buf *out, ern_err *e) {
+static bool run_step(const tok_norm *step, tok_norm_scratch *w, bool is_first, const char *s, size_t n, ern_buf *out,
+                     ern_err *e) {
     switch (step->op) {
     case NORM_PREPEND: return (!n || buf_add(out, step->to, step->to_bytes, e)) && buf_add(out, s, n, e);
     case NORM_SPM_PREFIX: return (!n || !is_first || buf_char(out, ' ', e)) && buf_add(out, s, n, e);

@@ -44,9 +44,11 @@ bool pieces_set(tok_pieces *p, size_t id, const char *s, size_t n, ern_err *e) {
     if (id >= TOK_MAX_TOKENS)
         return ern_fail(e, ERN_LIMIT, "vocabulary: id %zu, at most %zu is read", id, TOK_MAX_TOKENS - 1);
     if (n > TOK_MAX_PIECE_BYTES)
-        return ern_fail(e, ERN_LIMIT, "vocabulary: piece %zu has %zu bytes, at most %zu are read", id, n, TOK_MAX_PIECE_BYTES);
+        return ern_fail(e, ERN_LIMIT, "vocabulary: piece %zu has %zu bytes, at most %zu are read", id, n,
+                        TOK_MAX_PIECE_BYTES);
     if (id < p->n && p->len[id])
-        return ern_fail(e, ERN_FORMAT, "vocabulary: id %zu is given to \"%.64s\" and to \"%.64s\"", id, pieces_text(p, id), s);
+        return ern_fail(e, ERN_FORMAT, "vocabulary: id %zu is given to \"%.64s\" and to \"%.64s\"", id, pieces_text(p, id),
+                        s);
     if (p->text.len == 0 && !buf_char(&p->text, '\0', e)) return false;     /* offset 0 is the empty text of holes */
     const size_t at = p->text.len;
     if (!grow(p, id + 1, e) || !buf_add(&p->text, s, n, e) || !buf_char(&p->text, '\0', e)) return false;
@@ -72,8 +74,8 @@ bool pieces_index(tok_pieces *p, ern_err *e) {
         for (; p->slot[i]; i = (i + 1) & p->mask) {
             const size_t other = p->slot[i] - 1;
             if (p->len[other] == p->len[id] && memcmp(pieces_text(p, other), pieces_text(p, id), p->len[id]) == 0)
-                return ern_fail(e, ERN_FORMAT, "vocabulary: \"%.64s\" stands twice, with ids %zu and %zu", pieces_text(p, id),
-                                other, id);
+                return ern_fail(e, ERN_FORMAT, "vocabulary: \"%.64s\" stands twice, with ids %zu and %zu",
+                                pieces_text(p, id), other, id);
         }
         p->slot[i] = (uint32_t)id + 1;
     }

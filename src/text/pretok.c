@@ -122,7 +122,9 @@ static bool split_class(splitter *p, size_t n, bool is_spaces) {
     return feed(p, from, n, false);
 }
 
-static bool starts_with(const char *s, size_t n, const char *what, size_t n_what) { return n >= n_what && memcmp(s, what, n_what) == 0; }
+static bool starts_with(const char *s, size_t n, const char *what, size_t n_what) {
+    return n >= n_what && memcmp(s, what, n_what) == 0;
+}
 
 static bool metaspace(tok_call *c, size_t at, const tok_pre *step, const char *s, size_t n, bool is_first) {
     ern_buf b = { .max = TOK_MAX_TEXT_BYTES };
@@ -154,7 +156,8 @@ bool pretok_run(tok_call *c, size_t at, const char *s, size_t n, bool is_first) 
     if (n == 0) return true;
     if (at == c->t->n_pre) return tok_word(c, s, n);
     const tok_pre *step = &c->t->pre[at];
-    splitter p = { .c = c, .step = at, .s = s, .is_first = is_first, .behavior = step->behavior, .is_inverted = step->is_inverted };
+    splitter p = { .c = c, .step = at, .s = s, .is_first = is_first, .behavior = step->behavior,
+                   .is_inverted = step->is_inverted };
     bool ok = false;
     switch (step->op) {
     case PRE_REGEX: ok = split_regex(&p, step, n); break;

@@ -17,12 +17,15 @@
 #define QWEN2 CONTRACTION "|" WORD "|\\p{N}|" SIGNS "|" SPACES
 #define QWEN35 CONTRACTION "|" LEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES
 #define TEKKEN LEAD UPPER "*" LOWER "+|" LEAD UPPER "+" LOWER "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
-#define GPT4O LEAD UPPER "*" LOWER "+" CONTRACTION "?|" LEAD UPPER "+" LOWER "*" CONTRACTION "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
-#define YOUTU LEAD UPPER "*" LOWER "+" CONTRACTION "?|" LEAD UPPER "+" LOWER "*" CONTRACTION "?|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
+#define CASED_WORD LEAD UPPER "*" LOWER "+" CONTRACTION "?|" LEAD UPPER "+" LOWER "*" CONTRACTION "?|"
+#define GPT4O CASED_WORD "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
+#define YOUTU CASED_WORD "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
 #define BLOOM " ?[^(\\s|.,!?…。，、।۔،)]+"
 #define DEEPSEEK_CJK "[一-龥぀-ゟ゠-ヿ]+"
-#define DEEPSEEK3 "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES
-#define SPARK "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+"
+#define SIGN_OR_WORD \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+"
+#define DEEPSEEK3 SIGN_OR_WORD "[\\r\\n]*|" SPACES
+#define SPARK SIGN_OR_WORD "|[\\r\\n]|\\s+(?!\\S)|\\s+"
 /* Cased letters, as deepseek's file lists them; in numbers, since some of them change under NFC. */
 #define DEEPSEEK_LETTERS \
     "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}\\x{295}-" \
@@ -38,31 +41,37 @@
     "\\x{A69B}\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}" \
     "\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-" \
     "\\x{104FB}\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
-#define JAIS2                                                                                                               \
-    CONTRACTION "|" WORD "|\\p{N}{1,3}|" SIGNS "|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|"              \
+#define JAIS2 \
+    CONTRACTION "|" WORD "|\\p{N}{1,3}|" SIGNS "|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|" \
     "\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"
 #define HAN_FREE_UPPER "(?:(?!\\p{Han})" UPPER ")"
 #define HAN_FREE_LOWER "(?:(?!\\p{Han})" LOWER ")"
-#define KIMI                                                                                                                \
-    "[\\p{Han}]+|" LEAD HAN_FREE_UPPER "*" HAN_FREE_LOWER "+" CONTRACTION "?|" LEAD HAN_FREE_UPPER "+" HAN_FREE_LOWER "*"     \
+#define KIMI \
+    "[\\p{Han}]+|" LEAD HAN_FREE_UPPER "*" HAN_FREE_LOWER "+" CONTRACTION "?|" LEAD HAN_FREE_UPPER "+" HAN_FREE_LOWER "*" \
     CONTRACTION "?|\\p{N}{1,3}|" SIGNS "|" SPACES
-#define BAILING "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+#define BAILING \
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}|" \
+    " ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
 #define SEED CONTRACTION "|" WORD "|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" SPACES
-#define EXAONE_MOE                                                                                                          \
-    CONTRACTION "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+#define EXAONE_MOE \
+    CONTRACTION "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|" \
+    "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
 #define MINICPM5 CONTRACTION "|" WORD "|\\p{N}+|" SIGNS "|" SPACES
 
 static const tok_pre_name names[] = {
     { "default", { "[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" }, false },
-    { "gpt-2", { GPT2 }, false }, { "phi-2", { GPT2 }, false }, { "jina-es", { GPT2 }, false }, { "jina-de", { GPT2 }, false },
+    { "gpt-2", { GPT2 }, false }, { "phi-2", { GPT2 }, false }, { "jina-es", { GPT2 }, false },
+    { "jina-de", { GPT2 }, false },
     { "jina-v1-en", { GPT2 }, false }, { "jina-v2-es", { GPT2 }, false }, { "jina-v2-de", { GPT2 }, false },
     { "jina-v2-code", { GPT2 }, false }, { "roberta-bpe", { GPT2 }, false }, { "gigachat", { GPT2 }, false },
     { "a.x-4.0", { GPT2 }, false }, { "mellum", { GPT2 }, false }, { "modern-bert", { GPT2 }, false },
     { "mpt", { GPT2 }, false }, { "olmo", { GPT2 }, false }, { "jais", { GPT2 }, false }, { "trillion", { GPT2 }, false },
     { "granite-docling", { GPT2 }, false }, { "exaone4", { GPT2 }, false },
-    { "smollm", { "\\p{N}", GPT2 }, false }, { "starcoder", { "\\p{N}", GPT2 }, false }, { "refact", { "\\p{N}", GPT2 }, false },
+    { "smollm", { "\\p{N}", GPT2 }, false }, { "starcoder", { "\\p{N}", GPT2 }, false },
+    { "refact", { "\\p{N}", GPT2 }, false },
     { "command-r", { "\\p{N}", GPT2 }, false }, { "codeshell", { "\\p{N}", GPT2 }, false },
-    { "exaone", { "\\p{N}", GPT2 }, false }, { "minerva-7b", { "\\p{N}", GPT2 }, false }, { "mellum2", { "\\p{N}", GPT2 }, false },
+    { "exaone", { "\\p{N}", GPT2 }, false }, { "minerva-7b", { "\\p{N}", GPT2 }, false },
+    { "mellum2", { "\\p{N}", GPT2 }, false },
     { "dbrx", { LLAMA3 }, false }, { "smaug-bpe", { LLAMA3 }, false }, { "chatglm-bpe", { LLAMA3 }, false },
     { "glm4", { LLAMA3 }, false },
     { "llama-bpe", { LLAMA3 }, true }, { "llama3", { LLAMA3 }, true }, { "llama-v3", { LLAMA3 }, true },
@@ -75,7 +84,8 @@ static const tok_pre_name names[] = {
     { "ufakzeka", { WORD "|\\p{N}|" SIGNS "|" SPACES }, false },
     { "laguna", { "[^\\n]+|[\\n]+", QWEN2 }, false },
     { "jais-2", { JAIS2 }, false },
-    { "deepseek-llm", { "[\\r\\n]", DEEPSEEK_LETTERS, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+" }, false },
+    { "deepseek-llm", { "[\\r\\n]", DEEPSEEK_LETTERS, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+" },
+      false },
     { "deepseek-coder", { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", "\\p{N}" }, false },
     { "deepseek-v3", { "\\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK3 }, false },
     { "hunyuan-dense", { "\\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK3 }, false },
@@ -87,7 +97,8 @@ static const tok_pre_name names[] = {
     { "poro-chat", { BLOOM }, false }, { "bloom", { BLOOM }, false }, { "gpt3-finnish", { BLOOM }, false },
     { "viking", { BLOOM, "\\p{N}" }, false },
     { "tekken", { TEKKEN }, true },
-    { "gpt-4o", { GPT4O }, false }, { "llama4", { GPT4O }, false }, { "kanana2", { GPT4O }, false }, { "talkie", { GPT4O }, false },
+    { "gpt-4o", { GPT4O }, false }, { "llama4", { GPT4O }, false }, { "kanana2", { GPT4O }, false },
+    { "talkie", { GPT4O }, false },
     { "minimax-m2", { GPT4O }, false }, { "granite-embed-multi-97m", { GPT4O }, true },
     { "kimi-k2", { KIMI }, false },
     { "chameleon", { "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}",
@@ -100,7 +111,8 @@ static const tok_pre_name names[] = {
 
 /* In these a word of ASCII letters, with one space before it or none, is one match when no letter and nothing beyond
  * ASCII follows: the first alternative that can take the space or the letter takes exactly them. */
-static const char *const plain_word_regexes[] = { GPT2, LLAMA3, QWEN2, QWEN35, SEED, JAIS2, MINICPM5, DEEPSEEK3, BAILING, WORD "|\\p{N}|" SIGNS "|" SPACES };
+static const char *const plain_word_regexes[] = { GPT2, LLAMA3, QWEN2, QWEN35, SEED, JAIS2, MINICPM5, DEEPSEEK3, BAILING,
+                                                  WORD "|\\p{N}|" SIGNS "|" SPACES };
 
 const tok_pre_name *pre_name_find(const char *name) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -114,7 +126,8 @@ static bool is_same(const tok_pre_name *name, const tok_pre *steps, size_t n_ste
     if (n != n_steps) return false;
     for (size_t i = 0; i < n; i++) {
         if (steps[i].op != PRE_REGEX || steps[i].behavior != SPLIT_ISOLATED || steps[i].is_inverted) return false;
-        if (strcmp(steps[i].text, name->regex[i]) != 0 && !(by_meaning && regex_is_same(steps[i].text, name->regex[i]))) return false;
+        if (strcmp(steps[i].text, name->regex[i]) != 0 && !(by_meaning && regex_is_same(steps[i].text, name->regex[i])))
+            return false;
     }
     return true;
 }

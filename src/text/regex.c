@@ -17,7 +17,9 @@
 
 /* White_Space of Unicode, which PCRE2's own \s exceeds by U+180E. */
 #define SPACE_CLASS "\\p{Z}\\x{09}-\\x{0D}\\x{85}"
-#define WORD_CLASS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+#define WORD_CLASS \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}" \
+    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
 
 struct tok_regex { pcre2_code *code; bool has_jit; };
 
@@ -49,7 +51,8 @@ static bool class_sign(const char *pattern, size_t *i, unsigned *open, ern_buf *
     const char c = pattern[*i];
     const size_t name = c == '[' ? posix_name(pattern, *i) : 0;
     if (c == '&' && pattern[*i + 1] == '&')
-        return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a set operation (&&) at offset %zu is not supported", pattern, *i);
+        return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a set operation (&&) at offset %zu is not supported", pattern,
+                        *i);
     if (name) {
         const size_t from = *i;
         *i += name - 1;
@@ -57,7 +60,8 @@ static bool class_sign(const char *pattern, size_t *i, unsigned *open, ern_buf *
     }
     if (c == '[') {
         if (pattern[*i + 1] == '^')
-            return ern_fail(e, ERN_MISSING, "regex \"%.200s\": a negated class inside a class at offset %zu is not supported", pattern, *i);
+            return ern_fail(e, ERN_MISSING,
+                            "regex \"%.200s\": a negated class inside a class at offset %zu is not supported", pattern, *i);
         (*open)++;
         return true;
     }
@@ -74,7 +78,8 @@ static bool translate(const char *pattern, ern_buf *b, ern_err *e) {
         bool ok;
         if (c == '\\' && i + 1 < n) {
             const char next = pattern[++i];
-            ok = strchr("sSwW", next) ? add_class(b, next, open > 0, e) : buf_char(b, c, e) && add_letter(pattern, n, &i, b, e);
+            if (strchr("sSwW", next)) ok = add_class(b, next, open > 0, e);
+            else ok = buf_char(b, c, e) && add_letter(pattern, n, &i, b, e);
         } else if (open && i > class_at && (c == '[' || c == ']' || (c == '&' && pattern[i + 1] == '&'))) {
             ok = class_sign(pattern, &i, &open, b, e);
         } else {
@@ -92,7 +97,8 @@ static bool translate(const char *pattern, ern_buf *b, ern_err *e) {
 
 bool regex_is_same(const char *x, const char *y) {
     ern_buf a = { .max = 8 * MAX_PATTERN_BYTES }, b = { .max = 8 * MAX_PATTERN_BYTES };
-    const bool same = translate(x, &a, NULL) && translate(y, &b, NULL) && a.len == b.len && a.len && memcmp(a.data, b.data, a.len) == 0;
+    const bool can = translate(x, &a, NULL) && translate(y, &b, NULL) && a.len > 0;
+    const bool same = can && a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
     buf_deinit(&a);
     buf_deinit(&b);
     return same;
@@ -113,8 +119,8 @@ tok_regex *regex_open(const char *pattern, ern_err *e) {
     if (!r->code) {
         char why[128] = "";
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        ern_fail(e, code == PCRE2_ERROR_NOMEMORY ? ERN_NOMEM : ERN_FORMAT, "regex \"%.200s\": %s (near offset %zu)", pattern, why,
-                 (size_t)at);
+        const enum ern_code kind = code == PCRE2_ERROR_HEAP_FAILED ? ERN_NOMEM : ERN_FORMAT;
+        ern_fail(e, kind, "regex \"%.200s\": %s (near offset %zu)", pattern, why, (size_t)at);
         goto out;
     }
     r->has_jit = pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) == 0;      /* without it matching is only slower */
@@ -153,15 +159,19 @@ void regex_scratch_deinit(tok_regex_scratch *w) {
     *w = (tok_regex_scratch){ 0 };
 }
 
-int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, ern_err *e) {
+int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b,
+               ern_err *e) {
     if (!scratch_init(w, e)) return -1;
-    const int found = r->has_jit ? pcre2_jit_match(r->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, w->match, w->context)
-                                 : pcre2_match(r->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, w->match, w->context);
+    const PCRE2_SPTR text = (PCRE2_SPTR)s;
+    const uint32_t how = PCRE2_NO_UTF_CHECK;
+    const int found = r->has_jit ? pcre2_jit_match(r->code, text, n, from, how, w->match, w->context)
+                                 : pcre2_match(r->code, text, n, from, how, w->match, w->context);
     if (found == PCRE2_ERROR_NOMATCH) return 0;
     if (found < 0) {
         char why[128] = "";
         pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
-        ern_fail(e, found == PCRE2_ERROR_NOMEMORY ? ERN_NOMEM : ERN_LIMIT, "regex of the pre-tokenizer at byte %zu: %s", from, why);
+        const enum ern_code kind = found == PCRE2_ERROR_NOMEMORY ? ERN_NOMEM : ERN_LIMIT;
+        ern_fail(e, kind, "regex of the pre-tokenizer at byte %zu: %s", from, why);
         return -1;
     }
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(w->match);

@@ -23,7 +23,8 @@ struct ern_stream {
 
 /* Marks that the reader of the answer needs (text/reason.h), special token or not. */
 static bool is_markup(const char *piece) {
-    static const char *const marks[] = { "<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>" };
+    static const char *const marks[] = { "<think>", "</think>", "<response>", "</response>", "<tool_call>",
+                                         "</tool_call>" };
     for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++)
         if (strcmp(piece, marks[i]) == 0) return true;
     return false;
@@ -41,7 +42,10 @@ ern_stream *stream_open(const ern_tokenizer *t, const char *const *stops, size_t
     for (size_t i = 0; i < n_stops; i++) {
         const size_t n = strlen(stops[i]);
         if (n == 0) { ern_fail(e, ERN_ARG, "stop string %zu is empty", i); goto out; }
-        if (n > MAX_STOP_BYTES) { ern_fail(e, ERN_LIMIT, "stop string %zu has %zu bytes, at most %zu are taken", i, n, MAX_STOP_BYTES); goto out; }
+        if (n > MAX_STOP_BYTES) {
+            ern_fail(e, ERN_LIMIT, "stop string %zu has %zu bytes, at most %zu are taken", i, n, MAX_STOP_BYTES);
+            goto out;
+        }
         if (!(s->stop[i] = mem_strndup(stops[i], n, e))) goto out;
         s->stop_bytes[i] = n;
         s->n_stops++;

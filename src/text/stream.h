@@ -6,7 +6,8 @@
  *
  * Text that may be the beginning of a stop string is held until it is decided; the stop string itself and what follows
  * it are never given out; of several stop strings the one complete first ends the text. Special tokens are left out, but
- * not the marks that text/reason.h reads ("<think>", "<response>", "<tool_call>"). The stop strings are copied; the tokenizer is borrowed and outlives the stream.
+ * not the marks that text/reason.h reads ("<think>", "<response>", "<tool_call>"). The stop strings are copied; the
+ * tokenizer is borrowed and outlives the stream.
  */
 #ifndef TEXT_STREAM_H
 #define TEXT_STREAM_H

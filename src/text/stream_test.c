@@ -16,7 +16,8 @@
 #define MAX_CASES_BYTES ((size_t)4 << 20)
 
 static char *reference(const char *name) {
-    const char *const dirs[] = { getenv("ERN_REFERENCE"), "tests/reference", "../shared/reference", "../../shared/reference" };
+    const char *const dirs[] = { getenv("ERN_REFERENCE"), "tests/reference", "../shared/reference",
+                                 "../../shared/reference" };
     for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
         char *path = dirs[i] ? file_join(dirs[i], name, NULL) : NULL;
         if (path && file_exists(path)) return path;
@@ -28,7 +29,8 @@ static char *reference(const char *name) {
 /* ---- recorded sequences ----------------------------------------------------------------------- */
 
 static void check_sequence(const ern_tokenizer *t, const json_t *row, bool with_specials) {
-    const json_t *ids = json_object_get(row, "ids"), *final = json_object_get(row, "final"), *after = json_object_get(row, "text_after");
+    const json_t *ids = json_object_get(row, "ids"), *final = json_object_get(row, "final"),
+        *after = json_object_get(row, "text_after");
     ern_err e = { 0 };
     ern_buf text = { 0 };
     ern_stream *s = stream_open(t, NULL, 0, &e);
@@ -36,10 +38,11 @@ static void check_sequence(const ern_tokenizer *t, const json_t *row, bool with_
     if (with_specials) stream_show_specials(s);
     for (size_t i = 0; i < json_array_size(ids); i++) {
         bool stopped = true;
-        if (!stream_feed(s, (int32_t)json_integer_value(json_array_get(ids, i)), &text, &stopped, &e)) fail_msg("%s", e.text);
+        if (!stream_feed(s, (int32_t)json_integer_value(json_array_get(ids, i)), &text, &stopped, &e))
+            fail_msg("%s", e.text);
         assert_false(stopped);
         assert_true(utf8_valid(text.data, text.len, NULL));
-        /* What the recorded text of this moment begins with: it shows U+FFFD for what is still open, and no special tokens. */
+        /* What the recorded text of this moment begins with: U+FFFD shows what is still open. */
         const json_t *now = json_array_get(after, i);
         if (with_specials || !json_is_string(now)) continue;
         assert_true(text.len <= json_string_length(now));
@@ -97,13 +100,15 @@ static void test_recorded(void **state) {
 /* ---- stop strings ------------------------------------------------------------------------------- */
 
 /* ids 0.. : single letters and a few longer pieces, bytes of U+4E2D, special tokens */
-static const char *const pieces[] = { "a", "b", "c", "d", "e", "ab", "cd", "\xE2\x96\x81x", "<0xE4>", "<0xB8>", "<0xAD>", "</s>", "<think>" };
+static const char *const pieces[] = { "a", "b", "c", "d", "e", "ab", "cd", "\xE2\x96\x81x", "<0xE4>", "<0xB8>", "<0xAD>",
+                                      "</s>", "<think>" };
 static const int32_t types[] = { 1, 1, 1, 1, 1, 1, 1, 1, 6, 6, 6, 3, 3 };
 enum { N_PIECES = sizeof pieces / sizeof pieces[0], E4 = 8, B8, AD, END, THINK };
 
 static ern_tokenizer *small(void) {
     float scores[N_PIECES] = { 0 };
-    const tokenizer_vocab v = { .kind = TOKENIZER_SPM, .n_tokens = N_PIECES, .pieces = pieces, .types = types, .scores = scores,
+    const tokenizer_vocab v = { .kind = TOKENIZER_SPM, .n_tokens = N_PIECES, .pieces = pieces, .types = types,
+                                .scores = scores,
                                 .bos = -1, .eos = END, .unk = -1, .pad = -1 };
     ern_err e = { 0 };
     ern_tokenizer *t = tokenizer_from_vocab(&v, &e);
@@ -111,7 +116,8 @@ static ern_tokenizer *small(void) {
     return t;
 }
 
-typedef struct { const char *stops[3]; int32_t ids[8]; size_t n_ids; const char *before_end, *text; bool stops_at_all; } stop_case;
+typedef struct { const char *stops[3]; int32_t ids[8]; size_t n_ids;
+                 const char *before_end, *text; bool stops_at_all; } stop_case;
 
 static const stop_case stop_cases[] = {
     { { 0 }, { 0, 1 }, 2, "ab", "ab", false },
@@ -145,7 +151,8 @@ static void test_stops(void **state) {
         assert_non_null(s);
         for (size_t k = 0; k < c->n_ids; k++)
             if (!stream_feed(s, c->ids[k], &text, &stopped, &e)) fail_msg("case %zu: %s", i, e.text);
-        if (strcmp(text.data, c->before_end) != 0 || stopped != c->stops_at_all) fail_msg("case %zu: \"%s\" before the end, stopped %d", i, text.data, stopped);
+        if (strcmp(text.data, c->before_end) != 0 || stopped != c->stops_at_all)
+            fail_msg("case %zu: \"%s\" before the end, stopped %d", i, text.data, stopped);
         assert_true(stream_finish(s, &text, &e));
         if (strcmp(text.data, c->text) != 0) fail_msg("case %zu: \"%s\", \"%s\" wanted", i, text.data, c->text);
         stream_close(s);
@@ -177,6 +184,7 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_recorded), cmocka_unit_test(test_stops), cmocka_unit_test(test_refusals) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_recorded), cmocka_unit_test(test_stops),
+                                        cmocka_unit_test(test_refusals) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,7 +95,8 @@ static bool encode_span(tok_call *c, enum tok_level level, const char *s, size_t
     const tok_matcher *m = &c->t->match[level][1];
     const tok_added *hit;
     size_t from = 0, a, b;
-    if (n == 0 || !normalizer_run(c->t->norm, c->t->n_norm, is_start || is_after_special, s, n, &c->norm, &s, &n, c->e)) return n == 0;
+    if (n == 0 || !normalizer_run(c->t->norm, c->t->n_norm, is_start || is_after_special, s, n, &c->norm, &s, &n, c->e))
+        return n == 0;
     while ((hit = matcher_next(m, s, n, from, &a, &b)) != NULL) {
         if (!pretok_run(c, 0, s + from, a - from, is_start && from == 0) || !ids_add(c->out, hit->id, c->e)) return false;
         from = b;
@@ -109,7 +110,8 @@ static bool encode_text(tok_call *c, enum tok_level level, const char *s, size_t
     size_t from = 0, a, b;
     bool is_after_special = false;
     while ((hit = matcher_next(m, s, n, from, &a, &b)) != NULL) {
-        if (!encode_span(c, level, s + from, a - from, from == 0, is_after_special) || !ids_add(c->out, hit->id, c->e)) return false;
+        if (!encode_span(c, level, s + from, a - from, from == 0, is_after_special) || !ids_add(c->out, hit->id, c->e))
+            return false;
         is_after_special = c->t->is_special[hit->id];
         from = b;
     }
@@ -126,11 +128,13 @@ static bool open_cache(tok_call *c, size_t n) {
 
 bool tokenizer_encode(const ern_tokenizer *t, const char *text, size_t n, unsigned flags, ern_ids *out, ern_err *e) {
     const size_t before = out->n;
-    const enum tok_level level = flags & TOKENIZER_SPECIALS ? LEVEL_SPECIALS : flags & TOKENIZER_LITERAL ? LEVEL_LITERAL : LEVEL_PLAIN;
+    const enum tok_level plain = flags & TOKENIZER_LITERAL ? LEVEL_LITERAL : LEVEL_PLAIN;
+    const enum tok_level level = flags & TOKENIZER_SPECIALS ? LEVEL_SPECIALS : plain;
     tok_call c = { .t = t, .out = out, .e = e };
     bool ok = true;
     size_t bad_at;
-    if (n > TOK_MAX_TEXT_BYTES) return ern_fail(e, ERN_LIMIT, "text: %zu bytes, at most %zu are tokenized at once", n, TOK_MAX_TEXT_BYTES);
+    if (n > TOK_MAX_TEXT_BYTES)
+        return ern_fail(e, ERN_LIMIT, "text: %zu bytes, at most %zu are tokenized at once", n, TOK_MAX_TEXT_BYTES);
     if (n && !utf8_valid(text, n, &bad_at))
         return ern_fail(e, ERN_FORMAT, "text: byte %zu (0x%02X) is not UTF-8", bad_at, (unsigned)(uint8_t)text[bad_at]);
     ok = open_cache(&c, n);
@@ -173,13 +177,17 @@ bool tokenizer_decode(const ern_tokenizer *t, const int32_t *ids, size_t n, bool
 static bool has_id(const ern_tokenizer *t, int32_t id) { return id >= 0 && (size_t)id < t->pieces.n; }
 
 size_t tokenizer_n_tokens(const ern_tokenizer *t) { return t->pieces.n; }
-const char *tokenizer_piece(const ern_tokenizer *t, int32_t id) { return has_id(t, id) ? pieces_text(&t->pieces, (size_t)id) : NULL; }
+
 int32_t tokenizer_find(const ern_tokenizer *t, const char *piece) { return tok_named(t, piece, strlen(piece)); }
 enum tokenizer_kind tokenizer_kind_of(const ern_tokenizer *t) { return t->kind; }
 int32_t tokenizer_bos(const ern_tokenizer *t) { return t->bos; }
 int32_t tokenizer_eos(const ern_tokenizer *t) { return t->eos; }
 int32_t tokenizer_unk(const ern_tokenizer *t) { return t->unk; }
 const tokenizer_vocab *tokenizer_vocab_of(const ern_tokenizer *t) { return &t->vocab; }
+
+const char *tokenizer_piece(const ern_tokenizer *t, int32_t id) {
+    return has_id(t, id) ? pieces_text(&t->pieces, (size_t)id) : NULL;
+}
 
 enum token_type tokenizer_type(const ern_tokenizer *t, int32_t id) {
     if (!has_id(t, id)) return TOKEN_UNUSED;

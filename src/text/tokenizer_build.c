@@ -90,10 +90,12 @@ bool tok_looks_special(const char *s, size_t n) {
 
 bool tok_add_added(ern_tokenizer *t, const tok_added *a, bool is_hidden, ern_err *e) {
     if (a->id < 0 || (size_t)a->id >= TOK_MAX_TOKENS)
-        return ern_fail(e, ERN_LIMIT, "added token \"%.64s\": id %d, 0 to %zu are read", a->text, (int)a->id, TOK_MAX_TOKENS - 1);
+        return ern_fail(e, ERN_LIMIT, "added token \"%.64s\": id %d, 0 to %zu are read", a->text, (int)a->id,
+                        TOK_MAX_TOKENS - 1);
     if (a->n == 0) return ern_fail(e, ERN_FORMAT, "added token %d has no text", (int)a->id);
     const size_t id = (size_t)a->id;
-    const bool is_there = id < t->pieces.n && t->pieces.len[id] == a->n && memcmp(pieces_text(&t->pieces, id), a->text, a->n) == 0;
+    const bool is_there = id < t->pieces.n && t->pieces.len[id] == a->n &&
+        memcmp(pieces_text(&t->pieces, id), a->text, a->n) == 0;
     tok_added *list = mem_grow(t->added, t->n_added + 1, sizeof *list, "added tokens", e);
     if (!list) return false;
     t->added = list;
@@ -118,14 +120,16 @@ int32_t tok_named(const ern_tokenizer *t, const char *s, size_t n) {
 /* ---- merges ----------------------------------------------------------------------------------- */
 
 bool tok_begin_merges(ern_tokenizer *t, size_t n_merges, ern_err *e) {
-    if (n_merges > TOK_MAX_MERGES) return ern_fail(e, ERN_LIMIT, "%zu merges, at most %zu are read", n_merges, TOK_MAX_MERGES);
+    if (n_merges > TOK_MAX_MERGES)
+        return ern_fail(e, ERN_LIMIT, "%zu merges, at most %zu are read", n_merges, TOK_MAX_MERGES);
     if (!(t->merge_at = mem_zalloc(n_merges, sizeof *t->merge_at, "merges", e))) return false;
     t->cap_merges = n_merges;
     t->merge_text.max = MAX_MERGE_BYTES;
     return pieces_index(&t->pieces, e) && bpe_pairs_init(&t->bpe, n_merges, e);
 }
 
-bool tok_add_merge(ern_tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right, bool *is_known, ern_err *e) {
+bool tok_add_merge(ern_tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right, bool *is_known,
+                   ern_err *e) {
     const int32_t l = pieces_find(&t->pieces, left, n_left), r = pieces_find(&t->pieces, right, n_right);
     ern_buf *b = &t->merge_text;
     const size_t at = b->len;
@@ -135,7 +139,8 @@ bool tok_add_merge(ern_tokenizer *t, const char *left, size_t n_left, const char
     const int32_t whole = pieces_find(&t->pieces, b->data + at, n_left + n_right);
     b->len = at;
     if (l < 0 || r < 0 || whole < 0) return true;
-    if (!buf_add(b, left, n_left, e) || !buf_char(b, ' ', e) || !buf_add(b, right, n_right, e) || !buf_char(b, '\0', e)) return false;
+    if (!buf_add(b, left, n_left, e) || !buf_char(b, ' ', e) || !buf_add(b, right, n_right, e) || !buf_char(b, '\0', e))
+        return false;
     bpe_pairs_add(&t->bpe, l, r, (uint32_t)t->n_merges, whole);
     t->merge_at[t->n_merges++] = at;
     *is_known = true;
@@ -167,7 +172,8 @@ tok_pre *tok_add_pre(ern_tokenizer *t, enum tok_pre_op op, ern_err *e) {
 
 bool tok_add_pre_regex(ern_tokenizer *t, const char *regex, ern_err *e) {
     tok_pre *step = tok_add_pre(t, PRE_REGEX, e);
-    if (!step || !(step->text = mem_strndup(regex, strlen(regex), e)) || !(step->regex = regex_open(regex, e))) return false;
+    if (!step || !(step->text = mem_strndup(regex, strlen(regex), e)) || !(step->regex = regex_open(regex, e)))
+        return false;
     step->text_bytes = strlen(regex);
     step->has_plain_words = pre_is_plain_word_regex(regex);
     return true;
@@ -186,7 +192,8 @@ bool tok_set_bert_steps(ern_tokenizer *t, bool lowers, ern_err *e) {
 
 bool tok_add_replace(ern_tokenizer *t, const char *from, const char *to, ern_err *e) {
     tok_decoder *d = &t->decoder;
-    if (d->n_replace == sizeof d->replace / sizeof d->replace[0]) return ern_fail(e, ERN_LIMIT, "decoder: more than %zu replacements", d->n_replace);
+    if (d->n_replace == sizeof d->replace / sizeof d->replace[0])
+        return ern_fail(e, ERN_LIMIT, "decoder: more than %zu replacements", d->n_replace);
     tok_replace *r = &d->replace[d->n_replace++];
     r->from_bytes = strlen(from);
     r->to_bytes = strlen(to);
@@ -219,17 +226,20 @@ static bool index_raw(ern_tokenizer *t, ern_err *e) {
     for (size_t id = 0; ok && id < t->pieces.n; id++) {
         buf_clear(&b);
         if (t->types[id] != 1) continue;
-        ok = bytelevel_raw(pieces_text(&t->pieces, id), t->pieces.len[id], &b, e) && pieces_set(&t->raw, id, b.data, b.len, e);
+        ok = bytelevel_raw(pieces_text(&t->pieces, id), t->pieces.len[id], &b, e) &&
+            pieces_set(&t->raw, id, b.data, b.len, e);
     }
     buf_deinit(&b);
     return ok && pieces_index(&t->raw, e);
 }
 
 static bool check_ids(const ern_tokenizer *t, ern_err *e) {
-    const struct { const char *name; int32_t id; } roles[] = { { "bos", t->bos }, { "eos", t->eos }, { "unk", t->unk }, { "pad", t->pad } };
+    const struct { const char *name; int32_t id; } roles[] = { { "bos", t->bos }, { "eos", t->eos }, { "unk", t->unk },
+                                                               { "pad", t->pad } };
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
         if (roles[i].id < -1 || (roles[i].id >= 0 && (size_t)roles[i].id >= t->pieces.n))
-            return ern_fail(e, ERN_FORMAT, "tokenizer: %s is id %d, the vocabulary has %zu tokens", roles[i].name, (int)roles[i].id, t->pieces.n);
+            return ern_fail(e, ERN_FORMAT, "tokenizer: %s is id %d, the vocabulary has %zu tokens", roles[i].name,
+                            (int)roles[i].id, t->pieces.n);
     return true;
 }
 
@@ -255,6 +265,8 @@ bool tok_finish(ern_tokenizer *t, ern_err *e) {
     if (!build_rules(t, e)) return false;
     for (size_t level = 0; level < N_LEVELS; level++)
         for (size_t normalized = 0; normalized < 2; normalized++)
-            if (!matcher_build(&t->match[level][normalized], t->added, t->n_added, (enum tok_level)level, normalized != 0, e)) return false;
+            if (!matcher_build(&t->match[level][normalized], t->added, t->n_added, (enum tok_level)level,
+                               normalized != 0, e))
+                return false;
     return tok_export(t, e);
 }

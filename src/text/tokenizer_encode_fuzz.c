@@ -15,7 +15,8 @@ static void check(bool fact) {
 
 /* <s> </s> <unk> | 256 bytes | a few pieces */
 static ern_tokenizer *open_spm(void) {
-    static const char *const more[] = { "a", "b", "\xE2\x96\x81", "ab", SPACE_A, "\xE2\x96\x81\xE2\x96\x81", "aba", "7", "<x>", "<|y|>" };
+    static const char *const more[] = { "a", "b", "\xE2\x96\x81", "ab", SPACE_A, "\xE2\x96\x81\xE2\x96\x81", "aba", "7",
+                                        "<x>", "<|y|>" };
     enum { N = 3 + 256 + 10 };
     static char bytes[256][8];
     const char *pieces[N] = { "<unk>", "<s>", "</s>" };
@@ -33,7 +34,8 @@ static ern_tokenizer *open_spm(void) {
         types[259 + i] = i < 7 ? 1 : 4;
         scores[259 + i] = -(float)i;
     }
-    const tokenizer_vocab v = { .kind = TOKENIZER_SPM, .n_tokens = N, .pieces = pieces, .types = types, .scores = scores, .bos = 1, .eos = 2, .unk = 0, .pad = -1 };
+    const tokenizer_vocab v = { .kind = TOKENIZER_SPM, .n_tokens = N, .pieces = pieces, .types = types, .scores = scores,
+                                .bos = 1, .eos = 2, .unk = 0, .pad = -1 };
     return tokenizer_from_vocab(&v, NULL);
 }
 
@@ -56,13 +58,16 @@ static ern_tokenizer *open_bytelevel(const char *pre) {
     pieces[259] = "<|end|>";
     types[256] = types[257] = types[258] = 1;
     types[259] = 3;
-    const tokenizer_vocab v = { .kind = TOKENIZER_BYTELEVEL, .pre = pre, .n_tokens = N, .pieces = pieces, .types = types, .n_merges = 3, .merges = merges, .bos = -1, .eos = 259, .unk = -1, .pad = -1 };
+    const tokenizer_vocab v = { .kind = TOKENIZER_BYTELEVEL, .pre = pre, .n_tokens = N, .pieces = pieces, .types = types,
+                                .n_merges = 3, .merges = merges, .bos = -1, .eos = 259, .unk = -1, .pad = -1 };
     return tokenizer_from_vocab(&v, NULL);
 }
 
 static ern_tokenizer *open_wordpiece(void) {
-    static const char *const pieces[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", SPACE_A, "a", "b", "ab", "\xE2\x96\x81,", "\xE2\x96\x81\xE4\xB8\xAD" };
-    const tokenizer_vocab v = { .kind = TOKENIZER_WORDPIECE, .n_tokens = sizeof pieces / sizeof pieces[0], .pieces = pieces, .bos = -1, .eos = -1, .unk = -1, .pad = -1 };
+    static const char *const pieces[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", SPACE_A, "a", "b", "ab",
+                                          "\xE2\x96\x81,", "\xE2\x96\x81\xE4\xB8\xAD" };
+    const tokenizer_vocab v = { .kind = TOKENIZER_WORDPIECE, .n_tokens = sizeof pieces / sizeof pieces[0],
+                                .pieces = pieces, .bos = -1, .eos = -1, .unk = -1, .pad = -1 };
     return tokenizer_from_vocab(&v, NULL);
 }
 
@@ -80,7 +85,8 @@ static void try_text(const ern_tokenizer *t, const char *s, size_t n, bool comes
         ern_stream *a = stream_open(t, NULL, 0, NULL), *b = stream_open(t, stops, 2, NULL);
         check(a && b);
         stream_show_specials(a);
-        for (size_t i = 0; i < ids.n; i++) check(stream_feed(a, ids.id[i], &streamed, NULL, NULL) && stream_feed(b, ids.id[i], &stopped, NULL, NULL));
+        for (size_t i = 0; i < ids.n; i++)
+            check(stream_feed(a, ids.id[i], &streamed, NULL, NULL) && stream_feed(b, ids.id[i], &stopped, NULL, NULL));
         check(stream_finish(a, &streamed, NULL) && stream_finish(b, &stopped, NULL));
         if (is_valid && comes_back && !(flags & TOKENIZER_ADD)) {
             check(whole.len == n && (n == 0 || memcmp(whole.data, s, n) == 0));

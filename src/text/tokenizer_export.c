@@ -34,7 +34,8 @@ static bool export_pieces(ern_tokenizer *t, ern_err *e) {
             if (!buf_printf(&t->vocab_text, e, "[PAD%zu]", id) || !buf_char(&t->vocab_text, '\0', e)) goto out;
         } else if (t->kind == TOKENIZER_WORDPIECE && !wordpiece_text(t, id, &own[id], e)) goto out;
     }
-    for (size_t id = 0; id < n; id++) t->vocab_piece[id] = own[id] ? t->vocab_text.data + own[id] - 1 : pieces_text(&t->pieces, id);
+    for (size_t id = 0; id < n; id++)
+        t->vocab_piece[id] = own[id] ? t->vocab_text.data + own[id] - 1 : pieces_text(&t->pieces, id);
     ok = true;
 out:
     free(own);
@@ -74,7 +75,8 @@ bool tok_export(ern_tokenizer *t, ern_err *e) {
         for (size_t i = 0; i < t->n_merges; i++) t->vocab_merge[i] = t->merge_text.data + t->merge_at[i];
     }
     t->vocab = (tokenizer_vocab){
-        .kind = t->kind, .pre = pre ? pre->name : NULL, .n_tokens = t->pieces.n, .pieces = t->vocab_piece, .scores = t->vocab_score,
+        .kind = t->kind, .pre = pre ? pre->name : NULL, .n_tokens = t->pieces.n, .pieces = t->vocab_piece,
+        .scores = t->vocab_score,
         .types = t->vocab_type, .n_merges = has_merges ? t->n_merges : 0, .merges = has_merges ? t->vocab_merge : NULL,
         .bos = t->bos, .eos = t->eos, .unk = t->unk, .pad = t->pad,
         .charsmap = map ? map->from : NULL, .charsmap_bytes = map ? map->from_bytes : 0, .collapses_spaces = collapses,

@@ -26,7 +26,10 @@ static bool load_config(const char *folder, const char *file, json_t **out, ern_
     return ok;
 }
 
-static const char *token_text(const json_t *v) { return json_is_string(v) ? json_string_value(v) : json_string_value(json_object_get(v, "content")); }
+/* "text" or {"content": "text", ...} */
+static const char *token_text(const json_t *v) {
+    return json_string_value(json_is_string(v) ? v : json_object_get(v, "content"));
+}
 
 static bool ends_with(const char *s, const char *end) {
     const size_t n = strlen(s), m = strlen(end);
@@ -56,11 +59,13 @@ static bool gather_names(json_t *set, const json_t *config, ern_err *e) {
 
 static bool add_token(ern_tokenizer *t, const char *text, json_int_t id, const json_t *how, bool is_special, ern_err *e) {
     if (id < 0 || id >= (json_int_t)TOK_MAX_TOKENS)
-        return ern_fail(e, ERN_FORMAT, "added token \"%.64s\": id %lld, 0 to %zu are read", text, (long long)id, TOK_MAX_TOKENS - 1);
+        return ern_fail(e, ERN_FORMAT, "added token \"%.64s\": id %lld, 0 to %zu are read", text, (long long)id,
+                        TOK_MAX_TOKENS - 1);
     const tok_added a = { .text = (char *)(uintptr_t)text, .n = strlen(text), .id = (int32_t)id,
                           .level = is_special ? LEVEL_SPECIALS : LEVEL_LITERAL,
                           .is_single_word = json_is_true(json_object_get(how, "single_word")),
-                          .eats_left = json_is_true(json_object_get(how, "lstrip")), .eats_right = json_is_true(json_object_get(how, "rstrip")) };
+                          .eats_left = json_is_true(json_object_get(how, "lstrip")),
+                          .eats_right = json_is_true(json_object_get(how, "rstrip")) };
     if (!tok_add_added(t, &a, is_special, e)) return false;
     if (is_special && t->types[id] == 1) t->types[id] = 3;
     return true;
@@ -73,7 +78,9 @@ static bool add_decoder_entries(ern_tokenizer *t, const json_t *entries, const j
         const char *text = token_text(v);
         char *end;
         const long id = strtol(key, &end, 10);
-        if (*end || end == key || !text) return ern_fail(e, ERN_FORMAT, "tokenizer_config.json: added_tokens_decoder has an entry \"%.32s\" without id or content", key);
+        if (*end || end == key || !text)
+            return ern_fail(e, ERN_FORMAT, "tokenizer_config.json: added_tokens_decoder: \"%.32s\" is no id or has no content",
+                            key);
         const bool is_special = json_is_true(json_object_get(v, "special")) || json_object_get(specials, text);
         if (!add_token(t, text, id, v, is_special, e)) return false;
     }
@@ -134,7 +141,8 @@ bool tok_read_configs(ern_tokenizer *t, const char *folder, bool with_added, ern
     json_t *config = NULL, *map = NULL, *list = NULL, *specials = json_object();
     bool ok = false;
     if (!specials) { ern_fail(e, ERN_NOMEM, "no memory for special tokens"); goto out; }
-    if (!load_config(folder, "tokenizer_config.json", &config, e) || !load_config(folder, "special_tokens_map.json", &map, e) ||
+    if (!load_config(folder, "tokenizer_config.json", &config, e) ||
+        !load_config(folder, "special_tokens_map.json", &map, e) ||
         !load_config(folder, "added_tokens.json", &list, e))
         goto out;
     if (with_added) {

@@ -80,7 +80,8 @@ tok_regex *regex_open(const char *pattern, ern_err *e);
 void regex_close(tok_regex *r);
 bool regex_is_same(const char *x, const char *y);        /* the same expression, perhaps written differently */
 /* The next match at or after from: 1 and [*a, *b), 0 none, -1 error. A match may be empty. */
-int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, ern_err *e);
+int regex_next(const tok_regex *r, tok_regex_scratch *w, const char *s, size_t n, size_t from, size_t *a, size_t *b,
+               ern_err *e);
 void regex_scratch_deinit(tok_regex_scratch *w);
 
 /* ---- normalizer ------------------------------------------------------------------------------- */
@@ -301,12 +302,14 @@ bool tok_json_pre(ern_tokenizer *t, const json_t *j, int depth, ern_err *e);
 bool tok_json_post(ern_tokenizer *t, const json_t *j, int depth, ern_err *e);
 bool tok_json_decoder(ern_tokenizer *t, const json_t *j, int depth, ern_err *e);
 bool tok_read_model(ern_tokenizer *t, const uint8_t *data, size_t n, const char *name, ern_err *e);
-bool tok_merge_model(ern_tokenizer *t, const ern_tokenizer *model, ern_err *e);     /* piece types and scores of the same vocabulary */
+bool tok_merge_model(ern_tokenizer *t, const ern_tokenizer *model,
+                     ern_err *e);     /* piece types and scores of the same vocabulary */
 bool tok_read_vocab_txt(ern_tokenizer *t, const char *text, size_t n, const char *name, ern_err *e);
 /* Roles from the config files beside the vocabulary; with_added: also added and special tokens (no tokenizer.json). */
 bool tok_read_configs(ern_tokenizer *t, const char *folder, bool with_added, ern_err *e);
 /* The steps and the decoder of a SentencePiece vocabulary. */
-bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix, bool escapes,
+bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix,
+                       bool escapes,
                        ern_err *e);
 json_t *tok_json_load(const char *text, size_t n, const char *name, ern_err *e);
 

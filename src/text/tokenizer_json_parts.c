@@ -14,11 +14,13 @@ static bool flag(const json_t *j, const char *key, bool fallback) {
     return json_is_boolean(v) ? json_is_true(v) : fallback;
 }
 
-static bool dispatch(ern_tokenizer *t, const json_t *j, int depth, const char *what, const part *parts, size_t n, ern_err *e) {
+static bool dispatch(ern_tokenizer *t, const json_t *j, int depth, const char *what, const part *parts, size_t n,
+                     ern_err *e) {
     if (!j || json_is_null(j)) return true;
     const char *type = text_of(j, "type");
     if (!type) return ern_fail(e, ERN_FORMAT, "tokenizer.json: a %s without type", what);
-    if (depth > TOK_MAX_NESTING) return ern_fail(e, ERN_LIMIT, "tokenizer.json: %s nested deeper than %d", what, TOK_MAX_NESTING);
+    if (depth > TOK_MAX_NESTING) return ern_fail(e, ERN_LIMIT, "tokenizer.json: %s nested deeper than %d", what,
+                                                 TOK_MAX_NESTING);
     for (size_t i = 0; i < n; i++)
         if (strcmp(parts[i].type, type) == 0) return parts[i].fn(t, j, depth, e);
     return ern_fail(e, ERN_MISSING, "tokenizer.json: %s \"%.64s\" is not supported", what, type);
@@ -99,8 +101,10 @@ static bool norm_bert(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) 
 
 bool tok_json_norm(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
     static const part parts[] = {
-        { "Sequence", norm_sequence }, { "Prepend", norm_prepend }, { "Replace", norm_replace }, { "NFC", norm_plain }, { "NFD", norm_plain },
-        { "NFKC", norm_plain }, { "NFKD", norm_plain }, { "Lowercase", norm_plain }, { "StripAccents", norm_plain }, { "Strip", norm_plain },
+        { "Sequence", norm_sequence }, { "Prepend", norm_prepend }, { "Replace", norm_replace }, { "NFC", norm_plain },
+            { "NFD", norm_plain },
+        { "NFKC", norm_plain }, { "NFKD", norm_plain }, { "Lowercase", norm_plain }, { "StripAccents", norm_plain },
+            { "Strip", norm_plain },
         { "BertNormalizer", norm_bert },
     };
     return dispatch(t, j, depth, "normalizer", parts, sizeof parts / sizeof parts[0], e);
@@ -202,7 +206,8 @@ static bool pre_delimiter(ern_tokenizer *t, const json_t *j, int depth, ern_err 
     const char *delimiter = text_of(j, "delimiter");
     tok_pre *step = tok_add_pre(t, PRE_LITERAL, e);
     (void)depth;
-    if (!delimiter || !*delimiter) return ern_fail(e, ERN_FORMAT, "tokenizer.json: CharDelimiterSplit without its delimiter");
+    if (!delimiter || !*delimiter) return ern_fail(e, ERN_FORMAT,
+                                                   "tokenizer.json: CharDelimiterSplit without its delimiter");
     if (!step || !(step->text = copy_text(delimiter, &step->text_bytes, e))) return false;
     step->behavior = SPLIT_REMOVED;
     return true;
@@ -221,8 +226,10 @@ bool tok_json_pre(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
 
 static bool add_edge(ern_tokenizer *t, int32_t *list, size_t *n, json_int_t id, ern_err *e) {
     if (id < 0 || (uint64_t)id >= t->pieces.n)
-        return ern_fail(e, ERN_FORMAT, "tokenizer.json: the post-processor adds id %lld, the vocabulary has %zu tokens", (long long)id, t->pieces.n);
-    if (*n == TOK_MAX_EDGE_IDS) return ern_fail(e, ERN_LIMIT, "tokenizer.json: the post-processor adds more than %d ids", TOK_MAX_EDGE_IDS);
+        return ern_fail(e, ERN_FORMAT, "tokenizer.json: the post-processor adds id %lld, the vocabulary has %zu tokens",
+                        (long long)id, t->pieces.n);
+    if (*n == TOK_MAX_EDGE_IDS) return ern_fail(e, ERN_LIMIT, "tokenizer.json: the post-processor adds more than %d ids",
+                                                TOK_MAX_EDGE_IDS);
     list[(*n)++] = (int32_t)id;
     return true;
 }
@@ -239,15 +246,18 @@ static bool post_nothing(ern_tokenizer *t, const json_t *j, int depth, ern_err *
 static bool post_bert(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
     const json_t *cls = json_array_get(json_object_get(j, "cls"), 1), *sep = json_array_get(json_object_get(j, "sep"), 1);
     (void)depth;
-    if (!json_is_integer(cls) || !json_is_integer(sep)) return ern_fail(e, ERN_FORMAT, "tokenizer.json: a post-processor without cls and sep");
-    return add_edge(t, t->before, &t->n_before, json_integer_value(cls), e) && add_edge(t, t->after, &t->n_after, json_integer_value(sep), e);
+    if (!json_is_integer(cls) || !json_is_integer(sep)) return ern_fail(e, ERN_FORMAT,
+            "tokenizer.json: a post-processor without cls and sep");
+    return add_edge(t, t->before, &t->n_before, json_integer_value(cls), e) &&
+        add_edge(t, t->after, &t->n_after, json_integer_value(sep), e);
 }
 
 static bool post_template(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
     const json_t *items = json_object_get(j, "single"), *specials = json_object_get(j, "special_tokens");
     bool is_after = false;
     (void)depth;
-    if (!json_is_array(items)) return ern_fail(e, ERN_FORMAT, "tokenizer.json: TemplateProcessing without its list \"single\"");
+    if (!json_is_array(items)) return ern_fail(e, ERN_FORMAT,
+                                               "tokenizer.json: TemplateProcessing without its list \"single\"");
     for (size_t i = 0; i < json_array_size(items); i++) {
         const json_t *item = json_array_get(items, i), *token = json_object_get(item, "SpecialToken");
         if (!token) {
@@ -256,9 +266,11 @@ static bool post_template(ern_tokenizer *t, const json_t *j, int depth, ern_err 
         }
         const char *name = text_of(token, "id");
         const json_t *ids = json_object_get(name ? json_object_get(specials, name) : NULL, "ids");
-        if (!json_is_array(ids)) return ern_fail(e, ERN_FORMAT, "tokenizer.json: TemplateProcessing names \"%.64s\", which it does not define", name ? name : "");
+        if (!json_is_array(ids)) return ern_fail(e, ERN_FORMAT, "tokenizer.json: TemplateProcessing names \"%.64s\", which it does not define",
+                            name ? name : "");
         for (size_t k = 0; k < json_array_size(ids); k++)
-            if (!add_edge(t, is_after ? t->after : t->before, is_after ? &t->n_after : &t->n_before, json_integer_value(json_array_get(ids, k)), e))
+            if (!add_edge(t, is_after ? t->after : t->before, is_after ? &t->n_after
+                          : &t->n_before, json_integer_value(json_array_get(ids, k)), e))
                 return false;
     }
     return true;
@@ -266,7 +278,8 @@ static bool post_template(ern_tokenizer *t, const json_t *j, int depth, ern_err 
 
 bool tok_json_post(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
     static const part parts[] = {
-        { "Sequence", post_sequence }, { "ByteLevel", post_nothing }, { "BertProcessing", post_bert }, { "RobertaProcessing", post_bert },
+        { "Sequence", post_sequence }, { "ByteLevel", post_nothing }, { "BertProcessing", post_bert },
+            { "RobertaProcessing", post_bert },
         { "TemplateProcessing", post_template },
     };
     return dispatch(t, j, depth, "post-processor", parts, sizeof parts / sizeof parts[0], e);
@@ -314,10 +327,12 @@ static bool dec_metaspace(ern_tokenizer *t, const json_t *j, int depth, ern_err 
 
 static bool dec_strip(ern_tokenizer *t, const json_t *j, int depth, ern_err *e) {
     const char *what = text_of(j, "content");
-    const json_int_t start = json_integer_value(json_object_get(j, "start")), stop = json_integer_value(json_object_get(j, "stop"));
+    const json_int_t start = json_integer_value(json_object_get(j, "start")),
+        stop = json_integer_value(json_object_get(j, "stop"));
     (void)depth;
     if (!what || strlen(what) != 1 || stop != 0 || start < 0)
-        return ern_fail(e, ERN_MISSING, "tokenizer.json: decoder Strip of one ASCII character at the start is supported, not \"%.16s\" %lld %lld",
+        return ern_fail(e, ERN_MISSING,
+                        "tokenizer.json: decoder Strip cuts one ASCII character at the start, not \"%.16s\" %lld %lld",
                         what ? what : "", (long long)start, (long long)stop);
     t->decoder.strip_char = what[0];
     t->decoder.n_strip = (size_t)start;

@@ -29,7 +29,8 @@ static void ids_text(const ern_tokenizer *t, const char *text, unsigned flags, c
     size_t n = 0;
     if (!tokenizer_encode(t, text, strlen(text), flags, &ids, &e)) fail_msg("\"%s\": %s", text, e.text);
     out[0] = '\0';
-    for (size_t i = 0; i < ids.n && n + 12 < size; i++) n += (size_t)snprintf(out + n, size - n, "%s%d", i ? " " : "", (int)ids.id[i]);
+    for (size_t i = 0; i < ids.n && n + 12 < size; i++) n += (size_t)snprintf(out + n, size - n, "%s%d", i ? " "
+            : "", (int)ids.id[i]);
     ids_deinit(&ids);
 }
 
@@ -67,17 +68,21 @@ static const step_case steps[] = {
     { "\"pre_tokenizer\":{\"type\":\"Whitespace\"}", "ab, ab", "2 7 2" },
     { "\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}", "a b ab", "0 1 2" },
     { "\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}", "a,b", "0 1" },
-    { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Isolated\",\"invert\":false}", "ab", "0 1" },
+    { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Isolated\",\"invert\":false}",
+      "ab", "0 1" },
     { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"MergedWithPrevious\",\"invert\":false}", "bab", "1 0 1" },
     { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"MergedWithNext\",\"invert\":false}", "bab", "1 2" },
     { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[12]\"},\"behavior\":\"Contiguous\",\"invert\":false}", "12", "5" },
-    { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[ab]+\"},\"behavior\":\"Removed\",\"invert\":true}", "ab12", "2" },
+    { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[ab]+\"},\"behavior\":\"Removed\",\"invert\":true}",
+      "ab12", "2" },
     { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[x[b]]\"},\"behavior\":\"Isolated\",\"invert\":false}", "ab", "0 1" },
     { "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?=2)\"},\"behavior\":\"Isolated\",\"invert\":false}", "12", "3 4" },
     { "\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\",\"delimiter\":\",\"}", "a,b", "0 1" },
     { "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}", "a ,b", "0 7 1" },
-    { "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"always\"}", "a b", "9 8 1" },
-    { "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"never\"}", "a a", "0 9" },
+    { "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"always\"}", "a b",
+      "9 8 1" },
+    { "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"never\"}", "a a",
+      "0 9" },
     { "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Digits\",\"individual_digits\":true}]}", "12 ab", "3 4 2" },
 };
 
@@ -116,7 +121,8 @@ static void test_models(void **state) {
     check("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"b\":0,\"bb\":1},\"merges\":[]}}", "bb", 0, "0 0");
     check("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"ignore_merges\":true,\"vocab\":{\"b\":0,\"bb\":1},\"merges\":[]}}", "bb", 0, "1");
     check("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true},\"model\":{\"type\":\"BPE\",\"vocab\":{\"b\":0,\"\xC4\xA0\":1},\"merges\":[]}}", "b", 0, "1 0");
-    check("{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":true,\"vocab\":{\"a\":0,\"?\":1},\"merges\":[]}}", "axya", 0, "0 1 0");
+    check("{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":true,\"vocab\":{\"a\":0,\"?\":1},\"merges\":[]}}",
+          "axya", 0, "0 1 0");
     check("{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":false,\"vocab\":{\"a\":0,\"?\":1},\"merges\":[]}}", "axya", 0, "0 1 1 0");
     check("{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{\"a\":0,\"<0xC3>\":1,\"<0xA9>\":2},\"merges\":[]}}", "a\xC3\xA9", 0, "0 1 2");
     check("{\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"},\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"U\",\"continuing_subword_prefix\":\"@\",\"max_input_chars_per_word\":4,\"vocab\":{\"U\":0,\"a\":1,\"@a\":2,\"@ab\":3}}}",
@@ -127,11 +133,15 @@ static void test_models(void **state) {
 
 static void test_edges(void **state) {
     (void)state;
-    check("{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}", "a", TOKENIZER_ADD, "1 0 2");
-    check("{\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}", "", TOKENIZER_ADD, "1 2");
-    check("{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}", "a", 0, "0");
+    check("{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}",
+          "a", TOKENIZER_ADD, "1 0 2");
+    check("{\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}",
+          "", TOKENIZER_ADD, "1 2");
+    check("{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}," POST_MODEL "}",
+          "a", 0, "0");
     check("{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"B\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
-          "\"special_tokens\":{\"B\":{\"id\":\"B\",\"ids\":[1],\"tokens\":[\"<s>\"]}}}]}," POST_MODEL "}", "a", TOKENIZER_ADD, "1 0");
+          "\"special_tokens\":{\"B\":{\"id\":\"B\",\"ids\":[1],\"tokens\":[\"<s>\"]}}}]}," POST_MODEL "}", "a",
+              TOKENIZER_ADD, "1 0");
 }
 
 /* ---- refusals --------------------------------------------------------------------------------- */
@@ -148,10 +158,14 @@ static const refusal refusals[] = {
     { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}}", ERN_MISSING, "Precompiled" },
     { "{\"normalizer\":{}}", ERN_FORMAT, "normalizer without type" },
     { "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ERN_MISSING, "UnicodeScripts" },
-    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}", ERN_FORMAT, "regex \"(\"" },
-    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}}", ERN_MISSING, "set operation" },
-    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[^b]]\"},\"behavior\":\"Isolated\"}}", ERN_MISSING, "negated class" },
-    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Eaten\"}}", ERN_MISSING, "Eaten" },
+    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}", ERN_FORMAT,
+      "regex \"(\"" },
+    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}}", ERN_MISSING,
+      "set operation" },
+    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[^b]]\"},\"behavior\":\"Isolated\"}}",
+      ERN_MISSING, "negated class" },
+    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Eaten\"}}", ERN_MISSING,
+      "Eaten" },
     { "{\"decoder\":{\"type\":\"CTC\"}}", ERN_MISSING, "CTC" },
     { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", ERN_FORMAT, "id 0 is given to" },
     { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", ERN_FORMAT, "duplicate" },
@@ -163,12 +177,15 @@ static const refusal refusals[] = {
     { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", ERN_FORMAT, "merge 0 is not two pieces" },
     { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", ERN_FORMAT, "model.merges" },
     { "{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", ERN_FORMAT, "empty" },
-    { "{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}}", ERN_MISSING, "end_of_word_suffix" },
+    { "{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}}", ERN_MISSING,
+      "end_of_word_suffix" },
     { "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"a\":0}}}", ERN_FORMAT, "unk_token" },
-    { "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"max_input_chars_per_word\":1000000,\"vocab\":{\"a\":0}}}", ERN_LIMIT, "1000000" },
+    { "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"max_input_chars_per_word\":1000000,\"vocab\":{\"a\":0}}}",
+      ERN_LIMIT, "1000000" },
     { "{\"added_tokens\":[{\"id\":-5,\"content\":\"x\"}]," MODEL "}", ERN_FORMAT, "added token" },
     { "{\"added_tokens\":[{\"id\":5}]," MODEL "}", ERN_FORMAT, "added token" },
-    { "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"\",99],\"cls\":[\"\",0]}," MODEL "}", ERN_FORMAT, "id 99" },
+    { "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"\",99],\"cls\":[\"\",0]}," MODEL "}", ERN_FORMAT,
+      "id 99" },
     { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"Z\"}}],\"special_tokens\":{}}," MODEL "}", ERN_FORMAT, "\"Z\"" },
 };
 
@@ -178,7 +195,8 @@ static void test_refusals(void **state) {
         ern_err e = { 0 };
         ern_tokenizer *t = open_text(refusals[i].json, &e);
         if (t || e.code != refusals[i].code || !strstr(e.text, refusals[i].words))
-            fail_msg("%s\nopened %d, code %d: %s\nwanted %d with \"%s\"", refusals[i].json, t != NULL, (int)e.code, e.text, (int)refusals[i].code, refusals[i].words);
+            fail_msg("%s\nopened %d, code %d: %s\nwanted %d with \"%s\"", refusals[i].json, t != NULL, (int)e.code, e.text,
+                     (int)refusals[i].code, refusals[i].words);
     }
 }
 
@@ -212,7 +230,8 @@ static void test_endless_regex(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps), cmocka_unit_test(test_added), cmocka_unit_test(test_models), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_steps), cmocka_unit_test(test_added), cmocka_unit_test(test_models),
+            cmocka_unit_test(test_edges),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_nesting), cmocka_unit_test(test_endless_regex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

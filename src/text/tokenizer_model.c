@@ -55,7 +55,8 @@ static bool next_field(ern_cursor *c, field *f, ern_err *e) {
     case WIRE_64: return cursor_u32(c, &low, e) && cursor_u32(c, &high, e);
     case WIRE_BYTES:
         if (!varint(c, &n, e)) return false;
-        if (n > c->size - c->pos) return ern_fail(e, ERN_FORMAT, "%s: the field at byte %zu has %llu bytes, %zu are left", c->name, at, (unsigned long long)n, c->size - c->pos);
+        if (n > c->size - c->pos) return ern_fail(e, ERN_FORMAT, "%s: the field at byte %zu has %llu bytes, %zu are left",
+                                                  c->name, at, (unsigned long long)n, c->size - c->pos);
         f->n = (size_t)n;
         return cursor_bytes(c, f->n, &f->bytes, e);
     default: return ern_fail(e, ERN_FORMAT, "%s: wire type %u at byte %zu", c->name, f->wire, at);
@@ -78,8 +79,10 @@ static bool read_piece(ern_tokenizer *t, const field *piece, size_t id, const ch
         } else if (f.number == 3 && f.wire == WIRE_VARINT) type = f.value;
     }
     if (n == 0) return ern_fail(e, ERN_FORMAT, "%s: piece %zu is empty", name, id);
-    if (!utf8_valid(text, n, &bad_at) || memchr(text, '\0', n)) return ern_fail(e, ERN_FORMAT, "%s: piece %zu is no NUL-free UTF-8", name, id);
-    if (type < 1 || type > 6) return ern_fail(e, ERN_FORMAT, "%s: piece %zu has type %llu, 1 to 6 wanted", name, id, (unsigned long long)type);
+    if (!utf8_valid(text, n, &bad_at) || memchr(text, '\0', n))
+        return ern_fail(e, ERN_FORMAT, "%s: piece %zu is no NUL-free UTF-8", name, id);
+    if (type < 1 || type > 6) return ern_fail(e, ERN_FORMAT, "%s: piece %zu has type %llu, 1 to 6 wanted", name, id,
+                                              (unsigned long long)type);
     return tok_set_piece(t, id, text, n, (int)type, score, e);
 }
 
@@ -121,7 +124,8 @@ static bool read_normalizer(spec *s, const field *part, const char *name, ern_er
 }
 
 static bool set_steps(ern_tokenizer *t, const spec *s, ern_err *e) {
-    return tok_set_spm_steps(t, (const char *)s->charsmap, s->charsmap_bytes, s->removes_spaces, s->adds_prefix, s->escapes, e);
+    return tok_set_spm_steps(t, (const char *)s->charsmap, s->charsmap_bytes, s->removes_spaces, s->adds_prefix,
+                             s->escapes, e);
 }
 
 /* The id of a role if the vocabulary agrees that it is one. */
@@ -129,7 +133,8 @@ static int32_t role(const ern_tokenizer *t, int64_t id) { return id >= 0 && (uin
 
 bool tok_read_model(ern_tokenizer *t, const uint8_t *data, size_t n, const char *name, ern_err *e) {
     ern_cursor c = { data, n, 0, name };
-    spec s = { .model = MODEL_UNIGRAM, .unk = 0, .bos = 1, .eos = 2, .pad = -1, .adds_prefix = true, .removes_spaces = true, .escapes = true };
+    spec s = { .model = MODEL_UNIGRAM, .unk = 0, .bos = 1, .eos = 2, .pad = -1, .adds_prefix = true,
+               .removes_spaces = true, .escapes = true };
     size_t id = 0;
     while (c.pos < c.size) {
         field f;
@@ -141,7 +146,8 @@ bool tok_read_model(ern_tokenizer *t, const uint8_t *data, size_t n, const char 
     }
     if (id == 0) return ern_fail(e, ERN_FORMAT, "%s: no pieces: a SentencePiece model is wanted", name);
     if (s.model != MODEL_BPE)
-        return ern_fail(e, ERN_MISSING, "%s: a SentencePiece model of type %lld (%s) is not supported: BPE wanted", name, (long long)s.model, s.model == MODEL_UNIGRAM ? "unigram" : "word or char");
+        return ern_fail(e, ERN_MISSING, "%s: a SentencePiece model of type %lld (%s) is not supported: BPE wanted", name,
+                        (long long)s.model, s.model == MODEL_UNIGRAM ? "unigram" : "word or char");
     if (s.has_suffix_spaces) return ern_fail(e, ERN_MISSING, "%s: spaces as suffixes are not supported", name);
     t->kind = TOKENIZER_SPM;
     t->has_scores = true;
@@ -162,7 +168,8 @@ bool tok_merge_model(ern_tokenizer *t, const ern_tokenizer *model, ern_err *e) {
     const size_t n = model->pieces.n;
     if (t->kind != TOKENIZER_SPM || n > t->pieces.n) return true;
     for (size_t id = 0; id < n; id++)
-        if (t->pieces.len[id] != model->pieces.len[id] || memcmp(pieces_text(&t->pieces, id), pieces_text(&model->pieces, id), t->pieces.len[id]) != 0)
+        if (t->pieces.len[id] != model->pieces.len[id] ||
+            memcmp(pieces_text(&t->pieces, id), pieces_text(&model->pieces, id), t->pieces.len[id]) != 0)
             return true;                                /* another vocabulary: it has no say */
     for (size_t id = 0; id < n; id++) {
         t->scores[id] = model->scores[id];
@@ -170,7 +177,8 @@ bool tok_merge_model(ern_tokenizer *t, const ern_tokenizer *model, ern_err *e) {
         const char *text = pieces_text(&t->pieces, id);
         /* In the text as it came, where tokenizer.json seeks the rest: a digit must not be cut out of "<mask:1>". */
         const tok_added a = { .text = (char *)(uintptr_t)text, .n = t->pieces.len[id], .id = (int32_t)id,
-                              .level = t->types[id] == 3 ? LEVEL_PLAIN : LEVEL_LITERAL, .is_normalized = strstr(text, SPACE_MARK) != NULL };
+                              .level = t->types[id] == 3 ? LEVEL_PLAIN
+                                  : LEVEL_LITERAL, .is_normalized = strstr(text, SPACE_MARK) != NULL };
         const bool was_special = t->types[id] == 3;
         if (!tok_add_added(t, &a, was_special, e)) return false;
         t->types[id] = 4;

@@ -38,7 +38,8 @@ static place make_place(void) {
 }
 
 static void remove_place(const place *p) {
-    static const char *const files[] = { "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json" };
+    static const char *const files[] = { "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
+                                         "special_tokens_map.json", "added_tokens.json" };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", p->folder, files[i]);
@@ -95,7 +96,8 @@ static void add_specs(ern_buf *b, flags f) {
 }
 
 static const piece pieces[] = {
-    { "<unk>", 0, 2 }, { "<s>", 0, 3 }, { "</s>", 0, 3 }, { "0", 0, 4 }, { "1", 0, 4 }, { MARK "a", 0, 1 }, { "ab", -1, 1 }, { MARK, -9, 1 }, { "a", -9, 1 },
+    { "<unk>", 0, 2 }, { "<s>", 0, 3 }, { "</s>", 0, 3 }, { "0", 0, 4 }, { "1", 0, 4 }, { MARK "a", 0, 1 },
+        { "ab", -1, 1 }, { MARK, -9, 1 }, { "a", -9, 1 },
     { "b", -9, 1 }, { MARK MARK, -2, 1 }, { "<|end_of_sentence|>", 0, 4 }, { "<mask:0>", 0, 4 }, { "<mask:1>", 0, 4 },
 };
 enum { N_PIECES = sizeof pieces / sizeof pieces[0], A_MARKED = 5, AB, SPACE, A, B, SPACES, END, BEGIN, MASK1 };
@@ -146,7 +148,8 @@ static void test_normalizer_flags(void **state) {
     place p = make_place();
     put_model(&p, ernie);
     ern_tokenizer *t = open_place(&p);
-    CHECK(t, " ab  a", 0, A_MARKED, B, SPACE, A_MARKED);            /* the best score first: the mark with a, not a with b */
+    CHECK(t, " ab  a", 0, A_MARKED, B, SPACE,
+          A_MARKED);            /* the best score first: the mark with a, not a with b */
     CHECK(t, "b  b", 0, B, SPACES, B);
     CHECK(t, "a ", 0, A, SPACE);
     CHECK(t, MARK "a", 0, A_MARKED);                                /* U+2581 itself is a space */
@@ -185,9 +188,11 @@ static void test_ernie(void **state) {
     (void)state;
     place p = make_place();
     put_model(&p, ernie);
-    put_text(&p, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"<unk>\",\"unk_token\":\"<unk>\",\"cls_token\":\"<|begin_of_sentence|>\","
+    put_text(&p, "tokenizer_config.json",
+             "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"<unk>\",\"unk_token\":\"<unk>\",\"cls_token\":\"<|begin_of_sentence|>\","
              "\"sep_token\":\"<|end_of_sentence|>\",\"mask_token\":\"<mask:1>\",\"additional_special_tokens\":null,\"tokenizer_class\":\"Ernie4_5_Tokenizer\"}");
-    put_text(&p, "special_tokens_map.json", "{\"cls_token\":{\"content\":\"<|begin_of_sentence|>\"},\"additional_special_tokens\":[\"<|LOC_0|>\"]}");
+    put_text(&p, "special_tokens_map.json",
+             "{\"cls_token\":{\"content\":\"<|begin_of_sentence|>\"},\"additional_special_tokens\":[\"<|LOC_0|>\"]}");
     put_text(&p, "added_tokens.json", "{\"<|LOC_0|>\":14,\"<think>\":16}");
     ern_tokenizer *t = open_place(&p);
     CHECK(t, "<|begin_of_sentence|>a<|end_of_sentence|>", TOKENIZER_SPECIALS, BEGIN, A, END);
@@ -225,7 +230,8 @@ static void test_added_tokens_decoder(void **state) {
     (void)state;
     place p = make_place();
     put_model(&p, ernie);
-    put_text(&p, "tokenizer_config.json", "{\"added_tokens_decoder\":{\"1\":{\"content\":\"<s>\",\"special\":true},\"20\":{\"content\":\"<x>\",\"lstrip\":true,\"special\":false}}}");
+    put_text(&p, "tokenizer_config.json",
+             "{\"added_tokens_decoder\":{\"1\":{\"content\":\"<s>\",\"special\":true},\"20\":{\"content\":\"<x>\",\"lstrip\":true,\"special\":false}}}");
     ern_tokenizer *t = open_place(&p);
     CHECK(t, "a <x>b", 0, A, 20, B);
     CHECK(t, "<s>", TOKENIZER_SPECIALS, 1);
@@ -270,7 +276,8 @@ static void test_refusals(void **state) {
     assert_int_equal(e.code, ERN_MISSING);
     assert_non_null(strstr(e.text, "unigram"));
     const struct { const char *bytes; size_t n; const char *words; } bad[] = {
-        { "", 0, "no pieces" }, { "\x0A\x05" "abc", 5, "3 are left" }, { "\x0A\x00", 2, "piece 0 is empty" }, { "\x0F", 1, "wire type 7" },
+        { "", 0, "no pieces" }, { "\x0A\x05" "abc", 5, "3 are left" }, { "\x0A\x00", 2, "piece 0 is empty" },
+            { "\x0F", 1, "wire type 7" },
         { "\x0A\x03\x0A\x01\xFF", 5, "UTF-8" }, { "\x0A\x05\x0A\x01" "a\x18\x09", 7, "type 9" },
         { "\x0A\x03\x0A\x01" "a\x0A\x03\x0A\x01" "a", 10, "stands twice" },
         { "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", 11, "longer than ten bytes" },
@@ -316,7 +323,8 @@ static void test_hostile(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_normalizer_flags), cmocka_unit_test(test_prefix_and_spaces), cmocka_unit_test(test_ernie),
-        cmocka_unit_test(test_added_tokens_decoder), cmocka_unit_test(test_preference), cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_added_tokens_decoder), cmocka_unit_test(test_preference), cmocka_unit_test(test_refusals),
+            cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,8 @@
 #define MIN_CASES 300               /* of each reference list, so that an empty file does not pass */
 
 static char *reference(const char *name) {
-    const char *const dirs[] = { getenv("ERN_REFERENCE"), "tests/reference", "../shared/reference", "../../shared/reference" };
+    const char *const dirs[] = { getenv("ERN_REFERENCE"), "tests/reference", "../shared/reference",
+                                 "../../shared/reference" };
     for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
         char *path = dirs[i] ? file_join(dirs[i], name, NULL) : NULL;
         if (path && file_exists(path)) return path;
@@ -57,7 +58,8 @@ static int check_ids(const ern_tokenizer *t, const char *what, const json_t *tex
     ern_err e = { 0 };
     int bad = 0;
     if (!want) return 0;
-    if (!tokenizer_encode(t, json_string_value(text), json_string_length(text), flags, &ids, &e)) fail_msg("%s: %s", json_string_value(text), e.text);
+    if (!tokenizer_encode(t, json_string_value(text), json_string_length(text), flags, &ids, &e))
+        fail_msg("%s: %s", json_string_value(text), e.text);
     if (!is_same_ids(&ids, want)) bad = report(what, json_string_value(text), &ids, want);
     ids_deinit(&ids);
     return bad;
@@ -86,11 +88,13 @@ static int check_back(const ern_tokenizer *t, const json_t *row, const json_t *i
 }
 
 static int check_row(const ern_tokenizer *t, const json_t *row, bool with_specials) {
-    const json_t *text = json_object_get(row, "text"), *ids = json_object_get(row, "ids"), *whole = json_object_get(row, "ids_whole");
+    const json_t *text = json_object_get(row, "text"), *ids = json_object_get(row, "ids"),
+        *whole = json_object_get(row, "ids_whole");
     /* ids_whole: without the two tokens that ADD puts around, where ids has them and is cut at 256 */
     int bad = check_ids(t, "ids", text, whole ? whole : ids, TOKENIZER_SPECIALS);
     bad += check_ids(t, "ids_plain", text, json_object_get(row, "ids_plain"), TOKENIZER_PLAIN);
-    if (whole && json_array_size(whole) < 254) bad += check_ids(t, "ids with ADD", text, ids, TOKENIZER_SPECIALS | TOKENIZER_ADD);
+    if (whole && json_array_size(whole) < 254) bad += check_ids(t, "ids with ADD", text, ids,
+                                                                TOKENIZER_SPECIALS | TOKENIZER_ADD);
     return bad + check_back(t, row, whole ? whole : ids, with_specials);
 }
 
@@ -134,10 +138,14 @@ static void check_folder(const char *folder, const char *cases) {
 }
 
 static void test_spm(void **state) { (void)state; check_folder("tokenizer/spm", "tokenizer/spm/cases.jsonl"); }
-static void test_spm_model(void **state) { (void)state; check_folder("tokenizer/spm/tokenizer.model", "tokenizer/spm/cases.jsonl"); }
-static void test_bytelevel(void **state) { (void)state; check_folder("tokenizer/bytelevel", "tokenizer/bytelevel/cases.jsonl"); }
-static void test_wordpiece(void **state) { (void)state; check_folder("tokenizer/wordpiece", "tokenizer/wordpiece/cases.jsonl"); }
-static void test_vocab_txt(void **state) { (void)state; check_folder("tokenizer/wordpiece/vocab.txt", "tokenizer/wordpiece/cases.jsonl"); }
+static void test_spm_model(void **state) { (void)state; check_folder("tokenizer/spm/tokenizer.model",
+                                                                     "tokenizer/spm/cases.jsonl"); }
+static void test_bytelevel(void **state) { (void)state; check_folder("tokenizer/bytelevel",
+                                                                     "tokenizer/bytelevel/cases.jsonl"); }
+static void test_wordpiece(void **state) { (void)state; check_folder("tokenizer/wordpiece",
+                                                                     "tokenizer/wordpiece/cases.jsonl"); }
+static void test_vocab_txt(void **state) { (void)state; check_folder("tokenizer/wordpiece/vocab.txt",
+                                                                     "tokenizer/wordpiece/cases.jsonl"); }
 
 /* ---- real vocabularies ------------------------------------------------------------------------ */
 
@@ -196,7 +204,8 @@ static void test_smollm2(void **state) {
     const char **pieces = strings_of(json_object_get(j, "pieces")), **merges = strings_of(json_object_get(j, "merges"));
     const tokenizer_vocab v = { .kind = TOKENIZER_BYTELEVEL, .pre = json_string_value(json_object_get(j, "pre")),
                                 .n_tokens = json_array_size(types), .pieces = pieces, .types = type,
-                                .n_merges = json_array_size(json_object_get(j, "merges")), .merges = merges, .bos = 1, .eos = 2, .unk = 0, .pad = 2 };
+                                .n_merges = json_array_size(json_object_get(j, "merges")), .merges = merges, .bos = 1,
+                                    .eos = 2, .unk = 0, .pad = 2 };
     ern_tokenizer *t = tokenizer_from_vocab(&v, &e);
     if (!t) fail_msg("%s", e.text);
     check_list(t, "smollm2/cases.json", true);
@@ -209,7 +218,8 @@ static void test_smollm2(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spm), cmocka_unit_test(test_spm_model), cmocka_unit_test(test_bytelevel), cmocka_unit_test(test_wordpiece),
+        cmocka_unit_test(test_spm), cmocka_unit_test(test_spm_model), cmocka_unit_test(test_bytelevel),
+            cmocka_unit_test(test_wordpiece),
         cmocka_unit_test(test_vocab_txt), cmocka_unit_test(test_minilm), cmocka_unit_test(test_smollm2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

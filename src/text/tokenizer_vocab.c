@@ -44,7 +44,8 @@ static bool finish_bert(ern_tokenizer *t, int lowers, ern_err *e) {
     if (t->bos >= 0) t->before[t->n_before++] = t->bos;
     if (t->eos >= 0) t->after[t->n_after++] = t->eos;
     for (size_t i = 0; i < 5; i++) {
-        const tok_added a = { .text = (char *)(uintptr_t)bert_specials[i], .n = strlen(bert_specials[i]), .id = ids[i], .level = LEVEL_SPECIALS };
+        const tok_added a = { .text = (char *)(uintptr_t)bert_specials[i], .n = strlen(bert_specials[i]), .id = ids[i],
+                              .level = LEVEL_SPECIALS };
         if (ids[i] < 0) continue;
         if (!tok_add_added(t, &a, true, e)) return false;
         t->types[ids[i]] = i == 1 ? 2 : 3;
@@ -77,12 +78,14 @@ static bool set_pieces(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
         const char *s = v->pieces[id];
         size_t n = s ? strlen(s) : 0, bad_at;
         int type = v->types ? v->types[id] : 1;
-        if (n && !utf8_valid(s, n, &bad_at)) { ok = ern_fail(e, ERN_FORMAT, "token %zu: byte %zu is not UTF-8", id, bad_at); break; }
+        if (n && !utf8_valid(s, n, &bad_at)) { ok = ern_fail(e, ERN_FORMAT, "token %zu: byte %zu is not UTF-8", id,
+                                                             bad_at); break; }
         if (type < 1 || type > 6) type = type == 0 ? 1 : 5;         /* 0: undefined */
         if (v->kind == TOKENIZER_WORDPIECE && (type == 1 || type == 4) && n && !is_bert_special(s)) {
             type = 1;
             buf_clear(&b);
-            if (n > SPACE_MARK_BYTES && memcmp(s, SPACE_MARK, SPACE_MARK_BYTES) == 0) ok = buf_str(&b, s + SPACE_MARK_BYTES, e);
+            if (n > SPACE_MARK_BYTES && memcmp(s, SPACE_MARK, SPACE_MARK_BYTES) == 0) ok = buf_str(&b,
+                    s + SPACE_MARK_BYTES, e);
             else ok = (is_in_brackets(s, n) || buf_str(&b, "##", e)) && buf_str(&b, s, e);
             if (!ok) break;
             s = b.data;
@@ -108,7 +111,8 @@ bool tok_add_typed(ern_tokenizer *t, ern_err *e) {
     return true;
 }
 
-bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix, bool escapes,
+bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_bytes, bool collapses, bool adds_prefix,
+                       bool escapes,
                        ern_err *e) {
     if (charsmap_bytes) {
         tok_norm *map = tok_add_norm(t, NORM_CHARSMAP, e);
@@ -120,7 +124,8 @@ bool tok_set_spm_steps(ern_tokenizer *t, const char *charsmap, size_t charsmap_b
     if (adds_prefix && !tok_add_norm(t, NORM_SPM_PREFIX, e)) return false;
     if (escapes) {
         tok_norm *mark = tok_add_norm(t, NORM_REPLACE, e);
-        if (!mark || !(mark->from = mem_strndup(" ", 1, e)) || !(mark->to = mem_strndup(SPACE_MARK, SPACE_MARK_BYTES, e))) return false;
+        if (!mark || !(mark->from = mem_strndup(" ", 1, e)) || !(mark->to = mem_strndup(SPACE_MARK, SPACE_MARK_BYTES, e)))
+            return false;
         mark->from_bytes = 1;
         mark->to_bytes = SPACE_MARK_BYTES;
     }
@@ -139,7 +144,8 @@ static bool set_spm(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
 
 static bool set_bytelevel(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
     const tok_pre_name *pre = pre_name_find(v->pre ? v->pre : "default");
-    if (!pre) return ern_fail(e, ERN_MISSING, "pre-tokenizer \"%.64s\" is not known: a name that llama.cpp gives is wanted", v->pre);
+    if (!pre) return ern_fail(e, ERN_MISSING,
+                              "pre-tokenizer \"%.64s\" is not known: a name that llama.cpp gives is wanted", v->pre);
     for (size_t i = 0; i < sizeof pre->regex / sizeof pre->regex[0] && pre->regex[i]; i++)
         if (!tok_add_pre_regex(t, pre->regex[i], e)) return false;
     t->ignores_merges = pre->ignores_merges;
@@ -152,7 +158,9 @@ static bool set_merges(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
     for (size_t i = 0; i < v->n_merges; i++) {
         const char *s = v->merges[i], *space = s && s[0] ? strchr(s + 1, ' ') : NULL;
         bool is_known;
-        if (!space || !space[1]) return ern_fail(e, ERN_FORMAT, "merge %zu is \"%.64s\": two pieces with a space between are wanted", i, s ? s : "");
+        if (!space || !space[1]) return ern_fail(e, ERN_FORMAT,
+                                                 "merge %zu is \"%.64s\": two pieces with a space between are wanted", i,
+                                                     s ? s : "");
         if (!tok_add_merge(t, s, (size_t)(space - s), space + 1, strlen(space + 1), &is_known, e)) return false;
     }
     return true;
@@ -160,7 +168,8 @@ static bool set_merges(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
 
 static bool fill(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
     if (v->n_tokens == 0 || v->n_tokens > TOK_MAX_TOKENS)
-        return ern_fail(e, v->n_tokens ? ERN_LIMIT : ERN_FORMAT, "vocabulary of %zu tokens, 1 to %zu are read", v->n_tokens, TOK_MAX_TOKENS);
+        return ern_fail(e, v->n_tokens ? ERN_LIMIT : ERN_FORMAT, "vocabulary of %zu tokens, 1 to %zu are read",
+                        v->n_tokens, TOK_MAX_TOKENS);
     t->kind = v->kind;
     t->bos = v->bos;
     t->eos = v->eos;

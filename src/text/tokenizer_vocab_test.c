@@ -21,13 +21,15 @@
 
 /* ---- small vocabularies ----------------------------------------------------------------------- */
 
-static const char *const spm_pieces[] = { "<unk>", "<s>", "a", "b", "ab", MARK, MARK "a", "7", "<|im_end|>", "<think>", "aa", "aaaa" };
+static const char *const spm_pieces[] = { "<unk>", "<s>", "a", "b", "ab", MARK, MARK "a", "7", "<|im_end|>", "<think>",
+                                          "aa", "aaaa" };
 static const int32_t spm_types[] = { 2, 3, 1, 1, 1, 1, 1, 4, 4, 4, 1, 1 };
 static const float spm_scores[] = { 0, 0, -9, -9, -1, -9, -2, 0, 0, 0, -3, -4 };
 enum { N_SPM = sizeof spm_pieces / sizeof spm_pieces[0] };
 
 static tokenizer_vocab spm(void) {
-    return (tokenizer_vocab){ .kind = TOKENIZER_SPM, .n_tokens = N_SPM, .pieces = spm_pieces, .types = spm_types, .scores = spm_scores,
+    return (tokenizer_vocab){ .kind = TOKENIZER_SPM, .n_tokens = N_SPM, .pieces = spm_pieces, .types = spm_types,
+                              .scores = spm_scores,
                               .bos = 1, .eos = -1, .unk = 0, .pad = -1 };
 }
 
@@ -36,7 +38,7 @@ static const char *const bpe_merges[] = { "a b", "\xC4\xA0 a", "ab ab" };
 typedef struct { char letter[256][4]; const char *pieces[260]; int32_t types[260]; } bytelevel_store;
 
 static tokenizer_vocab bytelevel(bytelevel_store *s) {
-    static const char *const more[] = { "ab", "\xC4\xA0" "a", "abab", "<|end|>" };
+    static const char *const more[] = { "ab", "\xC4\xA0\x61", "abab", "<|end|>" };
     int32_t next = 256;
     for (int b = 0; b < 256; b++) {
         const bool is_shown = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -48,7 +50,8 @@ static tokenizer_vocab bytelevel(bytelevel_store *s) {
         s->pieces[256 + i] = more[i];
         s->types[256 + i] = i == 3 ? 3 : 1;
     }
-    return (tokenizer_vocab){ .kind = TOKENIZER_BYTELEVEL, .pre = "gpt-2", .n_tokens = 260, .pieces = s->pieces, .types = s->types,
+    return (tokenizer_vocab){ .kind = TOKENIZER_BYTELEVEL, .pre = "gpt-2", .n_tokens = 260, .pieces = s->pieces,
+                              .types = s->types,
                               .n_merges = 3, .merges = bpe_merges, .bos = -1, .eos = 259, .unk = -1, .pad = -1 };
 }
 
@@ -65,7 +68,8 @@ static void check(const ern_tokenizer *t, const char *text, unsigned flags, cons
     char got[256] = "";
     size_t n = 0;
     if (!tokenizer_encode(t, text, strlen(text), flags, &ids, &e)) fail_msg("%s", e.text);
-    for (size_t i = 0; i < ids.n && n < 240; i++) n += (size_t)snprintf(got + n, sizeof got - n, "%s%d", i ? " " : "", (int)ids.id[i]);
+    for (size_t i = 0; i < ids.n && n < 240; i++) n += (size_t)snprintf(got + n, sizeof got - n, "%s%d", i ? " "
+            : "", (int)ids.id[i]);
     if (strcmp(got, want) != 0) fail_msg("\"%s\" with flags %u gives %s, %s wanted", text, flags, got, want);
     ids_deinit(&ids);
 }
@@ -105,17 +109,23 @@ static const char *const bad_merges[] = { "ab" };
 static void no_tokens(tokenizer_vocab *v) { v->n_tokens = 0; }
 static void too_many(tokenizer_vocab *v) { v->n_tokens = (size_t)1 << 40; }
 static void far_bos(tokenizer_vocab *v) { v->bos = N_SPM; }
-static void twice(tokenizer_vocab *v) { memcpy(doubled, spm_pieces, sizeof doubled); doubled[4] = "a"; v->pieces = doubled; }
-static void bad_bytes(tokenizer_vocab *v) { memcpy(not_utf8, spm_pieces, sizeof not_utf8); not_utf8[4] = "a\xFF"; v->pieces = not_utf8; }
-static void bad_score(tokenizer_vocab *v) { memcpy(nan_scores, spm_scores, sizeof nan_scores); nan_scores[4] = NAN; v->scores = nan_scores; }
+static void twice(tokenizer_vocab *v) { memcpy(doubled, spm_pieces,
+                                               sizeof doubled); doubled[4] = "a"; v->pieces = doubled; }
+static void bad_bytes(tokenizer_vocab *v) { memcpy(not_utf8, spm_pieces,
+                                                   sizeof not_utf8); not_utf8[4] = "a\xFF"; v->pieces = not_utf8; }
+static void bad_score(tokenizer_vocab *v) { memcpy(nan_scores, spm_scores,
+                                                   sizeof nan_scores); nan_scores[4] = NAN; v->scores = nan_scores; }
 static void bad_merge(tokenizer_vocab *v) { v->merges = bad_merges; v->n_merges = 1; }
 static void unknown_pre(tokenizer_vocab *v) { v->kind = TOKENIZER_BYTELEVEL; v->pre = "no-such-name"; }
 static void no_unk(tokenizer_vocab *v) { v->kind = TOKENIZER_WORDPIECE; v->unk = -1; }
 
 static const refusal refusals[] = {
-    { "0 tokens", ERN_FORMAT, no_tokens }, { "1099511627776 tokens", ERN_LIMIT, too_many }, { "bos is id 12", ERN_FORMAT, far_bos },
-    { "\"a\" stands twice, with ids 2 and 4", ERN_FORMAT, twice }, { "token 4: byte 1", ERN_FORMAT, bad_bytes }, { "score of piece 4", ERN_FORMAT, bad_score },
-    { "merge 0 is \"ab\"", ERN_FORMAT, bad_merge }, { "no-such-name", ERN_MISSING, unknown_pre }, { "[UNK]", ERN_FORMAT, no_unk },
+    { "0 tokens", ERN_FORMAT, no_tokens }, { "1099511627776 tokens", ERN_LIMIT, too_many },
+        { "bos is id 12", ERN_FORMAT, far_bos },
+    { "\"a\" stands twice, with ids 2 and 4", ERN_FORMAT, twice }, { "token 4: byte 1", ERN_FORMAT, bad_bytes },
+        { "score of piece 4", ERN_FORMAT, bad_score },
+    { "merge 0 is \"ab\"", ERN_FORMAT, bad_merge }, { "no-such-name", ERN_MISSING, unknown_pre },
+        { "[UNK]", ERN_FORMAT, no_unk },
 };
 
 static void test_refusals(void **state) {
@@ -125,7 +135,8 @@ static void test_refusals(void **state) {
         ern_err e = { 0 };
         refusals[i].spoil(&v);
         ern_tokenizer *t = tokenizer_from_vocab(&v, &e);
-        if (t || e.code != refusals[i].code || !strstr(e.text, refusals[i].words)) fail_msg("case %zu: code %d: %s", i, (int)e.code, e.text);
+        if (t || e.code != refusals[i].code || !strstr(e.text, refusals[i].words))
+            fail_msg("case %zu: code %d: %s", i, (int)e.code, e.text);
     }
 }
 
@@ -250,8 +261,10 @@ static void test_threads(void **state) {
 static void test_names(void **state) {
     (void)state;
     static const struct { const char *name, *text, *ids; } cases[] = {
-        { "gpt-2", "a ab12", "97 32 256 49 50" }, { "smollm", "ab ab", "256 32 256" }, { "default", "ab", "256" }, { NULL, "ab.ab", "256 46 256" },
-        { "deepseek-llm", "ab ab", "256 32 256" }, { "tekken", "abAB", "256 65 66" }, { "tekken", "ab", "256" }, { "kimi-k2", "abab", "258" },
+        { "gpt-2", "a ab12", "97 32 256 49 50" }, { "smollm", "ab ab", "256 32 256" }, { "default", "ab", "256" },
+            { NULL, "ab.ab", "256 46 256" },
+        { "deepseek-llm", "ab ab", "256 32 256" }, { "tekken", "abAB", "256 65 66" }, { "tekken", "ab", "256" },
+            { "kimi-k2", "abab", "258" },
     };
     static bytelevel_store store;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -271,7 +284,8 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_levels), cmocka_unit_test(test_refusals), cmocka_unit_test(test_bad_text), cmocka_unit_test(test_unknown_and_cache),
+        cmocka_unit_test(test_levels), cmocka_unit_test(test_refusals), cmocka_unit_test(test_bad_text),
+            cmocka_unit_test(test_unknown_and_cache),
         cmocka_unit_test(test_long_words), cmocka_unit_test(test_threads), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,7 +26,8 @@ bool uni_is_space(int32_t cp) {
 
 bool uni_is_word(int32_t cp) {
     if (cp < 0x80) return (cp >= '0' && cp <= '9') || (cp >= 'A' && cp <= 'Z') || (cp >= 'a' && cp <= 'z') || cp == '_';
-    return u_hasBinaryProperty(cp, UCHAR_ALPHABETIC) || (U_MASK(u_charType(cp)) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) ||
+    return u_hasBinaryProperty(cp, UCHAR_ALPHABETIC) ||
+        (U_MASK(u_charType(cp)) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) ||
            u_hasBinaryProperty(cp, UCHAR_JOIN_CONTROL);
 }
 

@@ -32,7 +32,8 @@ bool wordpiece_encode(tok_call *c, const char *s, size_t n) {
     const ern_tokenizer *t = c->t;
     const size_t before = c->out->n;
     bool is_whole = n <= t->max_word_chars * 4 && count_chars(s, n) <= t->max_word_chars;
-    if (is_whole && !bpe_work_reserve(&c->bpe, (n + t->longest_piece + t->prefix_bytes) / sizeof(tok_symbol) + 1, c->e)) return false;
+    if (is_whole && !bpe_work_reserve(&c->bpe, (n + t->longest_piece + t->prefix_bytes) / sizeof(tok_symbol) + 1, c->e))
+        return false;
     for (size_t i = 0; is_whole && i < n;) {
         size_t used;
         const int32_t id = longest(t, s + i, n - i, i == 0, (char *)c->bpe.symbol, &used);
