@@ -7,7 +7,7 @@
 #define MAX_TEXT ((size_t)4 << 20)
 #define NAME_COLUMNS 14
 
-struct options { const char *command, *shell; bool is_man; };
+struct options { const char *command, *shell; bool is_man, lists; };
 
 static void print_overview(void) {
     printf("%s\n\n%s\n", _("Usage: ernie COMMAND [options] [arguments]"), _("Run ERNIE 4.5 models on this machine."));
@@ -29,6 +29,10 @@ static int run(const void *options) {
         else ern_fail(&e, ERN_ARG, _("unknown command %s; see ernie help"), o->command);
         return cli_fail(&e);
     }
+    if (o->lists) {
+        for (size_t i = 0; i < commands_n(); i++) puts(commands_all()[i]->name);
+        return 0;
+    }
     if (o->shell) ok = args_completion(commands_all(), commands_n(), o->shell, &text, &e);
     else if (o->is_man) ok = c ? args_man(c, &text, &e) : args_man_index(commands_all(), commands_n(), &text, &e);
     else if (c) return commands_print_help(c);
@@ -42,6 +46,7 @@ static const arg_option table[] = {
     { .name = "man", .kind = ARG_FLAG, .help = N_("print the man page instead (roff)"), .offset = offsetof(struct options, is_man) },
     { .name = "completion", .kind = ARG_CHOICE, .value = "SHELL", .choices = "bash|zsh|fish", .help = N_("print a completion script"),
       .offset = offsetof(struct options, shell) },
+    { .name = "list", .kind = ARG_FLAG, .help = N_("print the names of the commands alone"), .offset = offsetof(struct options, lists) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
