@@ -69,8 +69,10 @@ static void print_head(const struct planning *p) {
 
 static bool plan_all(struct planning *p, ern_err *e) {
     enum ern_dtype type;
+    if (p->o->type && !dtype_from_name(&type, p->o->type, NULL))
+        return ern_fail(e, ERN_ARG, _("--type: found \"%s\", a number format like BF16, Q8_0 or Q4_K wanted"), p->o->type);
     if (!p->rows) print_head(p);
-    if (p->o->type) return dtype_from_name(&type, p->o->type, e) && plan_type(p, type, e);
+    if (p->o->type) return plan_type(p, type, e);
     for (size_t i = 0; i < COUNT_OF(usual); i++)
         if (!plan_type(p, usual[i], e)) return false;
     return true;
