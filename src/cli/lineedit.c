@@ -2,6 +2,9 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,22 +26,36 @@ struct lineedit {
     cli_lines plain;
 };
 
-/* One character; a read that ctrl-C broke off ends the line. */
+/* Wait for input or ctrl-C: the signal is let in only while waiting, so that none slips by just before. */
+static bool wait_input(void) {
+    struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+    int n = 0;
+    while (!cli_interrupted() && (n = ppoll(&in, 1, NULL, &before)) < 0 && errno == EINTR) continue;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return n > 0 && !cli_interrupted();
+}
+
+/* One character; ctrl-C ends the line. */
 static int read_char(EditLine *el, wchar_t *out) {
     char bytes[8];
     size_t n = 0;
     (void)el;
     while (n < sizeof bytes) {
         mbstate_t state = { 0 };
+        if (!wait_input()) return -1;
         const ssize_t got = read(STDIN_FILENO, bytes + n, 1);
-        if (got < 0 && errno == EINTR && !cli_interrupted()) continue;
+        if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return (int)got;
         const size_t used = mbrtowc(out, bytes, ++n, &state);
         if (used == (size_t)-2) continue;
         if (used != (size_t)-1) return 1;
         n = 0;                  /* no character: dropped */
     }
-    return 1;
+    return -1;
 }
 
 static char *prompt_of(EditLine *el) {

@@ -1,8 +1,10 @@
 """Runs the program and compares; files of arrays in the safetensors layout."""
 import array
 import json
+import math
 import os
 import pathlib
+import random
 import shutil
 import struct
 import subprocess
@@ -80,6 +82,34 @@ class Harness:
                 return pathlib.Path(folder).resolve() / name
         raise Skip(f"reference {name} is not here")
 
+    def tiny(self):
+        """A chat model of one layer with random weights and the tokenizer of the fixtures: it talks nonsense, but always the same."""
+        folder = self.tmp / "tiny"
+        if folder.exists():
+            return folder
+        spm = self.reference("tokenizer/spm")
+        n_vocab = 1 + max(max(json.loads(line)["ids"], default=0) for line in open(spm / "cases.jsonl", encoding="utf-8"))
+        n_vocab = max(n_vocab, max(t["id"] for t in json.loads((spm / "tokenizer.json").read_text())["added_tokens"]) + 1, len(json.loads((spm / "tokenizer.json").read_text())["model"]["vocab"]))
+        D, H, K, d, F = 32, 2, 1, 16, 48
+        rng = random.Random(1)
+        normal = lambda *shape: (list(shape), [rng.gauss(0, 1.0 / shape[-1] ** 0.5) for _ in range(math.prod(shape))])  # noqa: E731
+        layer = "model.layers.0."
+        folder.mkdir()
+        write_safetensors(folder / "model.safetensors", {
+            "model.embed_tokens.weight": ([n_vocab, D], [rng.gauss(0, 1) for _ in range(n_vocab * D)]), "model.norm.weight": ([D], [1.0] * D),
+            layer + "input_layernorm.weight": ([D], [1.0] * D), layer + "post_attention_layernorm.weight": ([D], [1.0] * D),
+            layer + "self_attn.q_proj.weight": normal(H * d, D), layer + "self_attn.k_proj.weight": normal(K * d, D),
+            layer + "self_attn.v_proj.weight": normal(K * d, D), layer + "self_attn.o_proj.weight": normal(D, H * d),
+            layer + "mlp.gate_proj.weight": normal(F, D), layer + "mlp.up_proj.weight": normal(F, D), layer + "mlp.down_proj.weight": normal(D, F)})
+        (folder / "config.json").write_text(json.dumps({
+            "model_type": "ernie4_5", "vocab_size": n_vocab, "hidden_size": D, "intermediate_size": F, "num_hidden_layers": 1, "num_attention_heads": H,
+            "num_key_value_heads": K, "head_dim": d, "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 131072,
+            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "rope_theta": 500000.0, "torch_dtype": "float32"}))
+        for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+            if (spm / name).exists():
+                shutil.copy(spm / name, folder / name)
+        return folder
+
     def smollm2(self):
         path = pathlib.Path(os.environ.get("ERNIE_SMOLLM2") or self.cached_models / "SmolLM2-135M-Instruct.Q4_1.gguf")
         if not path.exists():
@@ -91,6 +121,18 @@ class Harness:
             if path and (pathlib.Path(path) / "config.json").exists():
                 return pathlib.Path(path)
         raise Skip("MiniLM is not in the cache")
+
+
+def write_safetensors(path, arrays):
+    """name -> (shape, flat floats), as F32."""
+    header, body = {}, b""
+    for name, (shape, values) in arrays.items():
+        data = array.array("f", values).tobytes()
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 DTYPES = {"F32": "f", "F64": "d", "I32": "i", "I64": "q"}
