@@ -11,7 +11,8 @@
 static const struct { const char *unit; size_t times; const char *sum; } cases[] = {
     { "", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" },
     { "abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
-    { "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
+    { "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
     { "a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0" },
     { "a", 55, "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318" },
     { "a", 56, "b35439a4ac6f0948b6d6f9e3c6af0f5f590ce20f1bde7090ef7970686ec6738a" },
@@ -43,7 +44,8 @@ static void pieces(void **state) {
     sha256_hex(&s, whole);
     for (size_t piece = 1; piece < 130; piece++) {
         sha256_begin(&s);
-        for (size_t at = 0; at < sizeof data; at += piece) sha256_add(&s, data + at, sizeof data - at < piece ? sizeof data - at : piece);
+        for (size_t at = 0; at < sizeof data; at += piece)
+            sha256_add(&s, data + at, sizeof data - at < piece ? sizeof data - at : piece);
         sha256_hex(&s, cut);
         assert_string_equal(whole, cut);
     }

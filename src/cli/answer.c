@@ -35,7 +35,8 @@ static bool add_id(ern_tokens *t, int32_t id, ern_err *e) {
 
 static json_t *logprob_json(const struct answer *a, int32_t id, double logprob) {
     char *text = a->job->has_text ? ern_detokenize(a->job->eng, &id, 1, true, NULL) : NULL;
-    json_t *o = json_pack("{s:i, s:o, s:o}", "id", (int)id, "text", text ? cli_text_json(text, strlen(text)) : json_null(), "logprob",
+    json_t *o = json_pack("{s:i, s:o, s:o}", "id", (int)id, "text", text ? cli_text_json(text, strlen(text)) :
+                          json_null(), "logprob",
                           cli_real(logprob));
     free(text);
     return o;
@@ -43,7 +44,8 @@ static json_t *logprob_json(const struct answer *a, int32_t id, double logprob) 
 
 static bool add_logprobs(struct answer *a, const ern_token_event *ev) {
     json_t *o = logprob_json(a, ev->id, (double)ev->logprob), *top = json_array();
-    for (size_t i = 0; top && i < ev->n_top; i++) json_array_append_new(top, logprob_json(a, ev->top[i].id, (double)ev->top[i].logprob));
+    for (size_t i = 0; top && i < ev->n_top; i++)
+        json_array_append_new(top, logprob_json(a, ev->top[i].id, (double)ev->top[i].logprob));
     if (!o || !top || json_object_set_new(o, "top", top) != 0 || json_array_append_new(a->logprobs, o) != 0)
         return ern_fail(&a->error, ERN_NOMEM, _("no memory for a line of JSON"));
     return true;
@@ -67,11 +69,15 @@ static double rate(size_t n, double s) { return s > 0.0 ? (double)n / s : 0.0; }
 static json_t *answer_json(const struct answer *a, const ern_result *r, double started, double ended) {
     const answer_job *job = a->job;
     const double answer_s = ended - started, first_s = a->first_s > 0.0 ? a->first_s - started : 0.0;
-    json_t *timings = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load_s", job->load_s, "prompt_s", job->prompt_s, "first_token_s",
-                                job->prompt_s + first_s, "answer_s", answer_s, "prompt_tokens_per_s", rate(job->n_computed, job->prompt_s),
+    json_t *timings = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load_s", job->load_s, "prompt_s", job->prompt_s,
+                                "first_token_s",
+                                job->prompt_s + first_s, "answer_s", answer_s, "prompt_tokens_per_s",
+                                    rate(job->n_computed, job->prompt_s),
                                 "tokens_per_s", rate(r->n_tokens, answer_s));
-    json_t *o = json_pack("{s:i, s:o, s:o, s:s, s:i, s:i, s:i, s:o}", "index", (int)job->index, "ids", cli_ids_json(a->ids.id, a->ids.n), "text",
-                          cli_text_json(a->text.data ? a->text.data : "", a->text.len), "finish", answer_finish_name(r->finish), "end_id",
+    json_t *o = json_pack("{s:i, s:o, s:o, s:s, s:i, s:i, s:i, s:o}", "index", (int)job->index, "ids",
+                          cli_ids_json(a->ids.id, a->ids.n), "text",
+                          cli_text_json(a->text.data ? a->text.data : "", a->text.len), "finish",
+                              answer_finish_name(r->finish), "end_id",
                           (int)r->end_id, "n_prompt", (int)job->prompt->n, "n_tokens", (int)r->n_tokens, "timings", timings);
     if (o && a->logprobs) json_object_set(o, "logprobs", a->logprobs);
     if (o && job->echoes) json_object_set_new(o, "prompt_ids", cli_ids_json(job->prompt->id, job->prompt->n));

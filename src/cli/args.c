@@ -28,7 +28,8 @@ static size_t distance(const char *a, const char *b) {
             size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
             if (before[j] + 1 < best) best = before[j] + 1;
             if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && swap[j - 2] + 1 < best) best = swap[j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && swap[j - 2] + 1 < best)
+                best = swap[j - 2] + 1;
             now[j] = best;
         }
     }
@@ -81,9 +82,12 @@ static bool unknown_option(const arg_command *c, const char *name, size_t n, ern
 /* ---- values ------------------------------------------------------------------------------------ */
 
 static bool wrong_number(const arg_option *o, const char *text, const char *what, ern_err *e) {
-    if (o->low == 0.0 && o->high == 0.0) return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s wanted"), o->name, text, what);
-    if (o->high == 0.0) return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s of at least %g wanted"), o->name, text, what, o->low);
-    return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s from %.12g to %.12g wanted"), o->name, text, what, o->low, o->high);
+    if (o->low == 0.0 && o->high == 0.0)
+        return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s wanted"), o->name, text, what);
+    if (o->high == 0.0)
+        return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s of at least %g wanted"), o->name, text, what, o->low);
+    return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", %s from %.12g to %.12g wanted"), o->name, text, what, o->low,
+                    o->high);
 }
 
 static bool in_range(const arg_option *o, double v) {
@@ -138,7 +142,8 @@ static bool parse_ids(const arg_option *o, const char *text, arg_ids *out, ern_e
         const long long v = strtoll(p, &end, 10);
         if (end == p || errno || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
             free(id);
-            return ern_fail(e, ERN_ARG, _("--%s: found \"%.40s\" at position %zu, token ids separated by commas wanted"), o->name, p,
+            return ern_fail(e, ERN_ARG, _("--%s: found \"%.40s\" at position %zu, token ids separated by commas wanted"),
+                            o->name, p,
                             (size_t)(p - text) + 1);
         }
         id[n] = (int32_t)v;
@@ -235,7 +240,8 @@ bool args_parse(const arg_command *c, int argc, char *const *argv, void *out, bo
     }
     *wants_help = w.wants_help;
     if (!w.wants_help && w.operand < c->n_operands && c->operands[w.operand].need == ARG_REQUIRED)
-        return ern_fail(e, ERN_ARG, _("%s: %s is missing; see ernie %s --help"), c->name, c->operands[w.operand].name, c->name);
+        return ern_fail(e, ERN_ARG, _("%s: %s is missing; see ernie %s --help"), c->name, c->operands[w.operand].name,
+                        c->name);
     return true;
 }
 

@@ -2,7 +2,8 @@
  *
  *     struct greet { arg_count times; const char *name; };
  *     static const arg_option options[] = { { .name = "times", .letter = 'n', .kind = ARG_COUNT, .value = "N", .low = 1,
- *                                             .high = 9, .help = N_("how often"), .offset = offsetof(struct greet, times) } };
+ *                                             .high = 9, .help = N_("how often"), .offset = offsetof(struct greet, times)
+  * } };
  *     struct greet o = { 0 };
  *     if (!args_parse(&command, argc, argv, &o, &e)) ...      unknown option, wrong value: ERN_ARG with found and wanted
  *     args_deinit(&command, &o);
@@ -15,7 +16,8 @@
 #include "base/buf.h"
 
 /* What an option stores at its offset:
- * FLAG bool; COUNT arg_count; REAL arg_real; TEXT and CHOICE const char * (NULL: not given); TEXTS arg_texts, may repeat; IDS arg_ids */
+ * FLAG bool; COUNT arg_count; REAL arg_real; TEXT and CHOICE const char * (NULL: not given); TEXTS arg_texts, may repeat;
+  * IDS arg_ids */
 enum arg_kind { ARG_FLAG, ARG_COUNT, ARG_REAL, ARG_TEXT, ARG_CHOICE, ARG_TEXTS, ARG_IDS };
 
 typedef struct { uint64_t v; bool is_given; } arg_count;

@@ -20,8 +20,10 @@ static bool add_choices(ern_buf *out, const char *choices, ern_err *e) {
 }
 
 static bool add_bash(const arg_command *const *commands, size_t n, ern_buf *out, ern_err *e) {
-    bool ok = buf_str(out, "# bash completion for ernie\n_ernie() {\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
-                           "    COMPREPLY=()\n    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W \"", e);
+    bool ok = buf_str(out, "# bash completion for ernie\n_ernie() {\n    local cur=${COMP_WORDS[COMP_CWORD]} "
+                           "prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+                           "    COMPREPLY=()\n    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W \"",
+                               e);
     for (size_t i = 0; ok && i < n; i++) ok = buf_printf(out, e, "%s%s", i ? " " : "", commands[i]->name);
     ok = ok && buf_str(out, "\" -- \"$cur\"))\n        return\n    fi\n    case \"${COMP_WORDS[1]} $prev\" in\n", e);
     for (size_t i = 0; ok && i < n; i++)
@@ -40,8 +42,10 @@ static bool add_bash(const arg_command *const *commands, size_t n, ern_buf *out,
                 ok = buf_printf(out, e, " --%s", commands[i]->groups[g].group->options[k].name);
         ok = ok && buf_str(out, "\" ;;\n", e);
     }
-    ok = ok && buf_str(out, "    help) ;;\n    esac\n    case \"$cur\" in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
-                            "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -o filenames -F _ernie ernie\n", e);
+    ok = ok && buf_str(out, "    help) ;;\n    esac\n    case \"$cur\" in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- "
+                            "\"$cur\")) ;;\n"
+                            "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -o filenames -F _ernie "
+                            "ernie\n", e);
     return ok;
 }
 
@@ -55,7 +59,8 @@ static bool add_zsh_text(ern_buf *out, const char *text, ern_err *e) {
 }
 
 static bool add_zsh_option(const arg_option *o, ern_buf *out, ern_err *e) {
-    if (!buf_printf(out, e, " \\\n            '%s--%s%s[", o->kind == ARG_TEXTS ? "*" : "", o->name, o->kind == ARG_FLAG ? "" : "=") ||
+    if (!buf_printf(out, e, " \\\n            '%s--%s%s[", o->kind == ARG_TEXTS ? "*" : "", o->name,
+                    o->kind == ARG_FLAG ? "" : "=") ||
         !add_zsh_text(out, _(o->help), e) || !buf_char(out, ']', e))
         return false;
     if (o->kind == ARG_CHOICE)
@@ -67,11 +72,14 @@ static bool add_zsh_option(const arg_option *o, ern_buf *out, ern_err *e) {
 static bool add_zsh(const arg_command *const *commands, size_t n, ern_buf *out, ern_err *e) {
     bool ok = buf_str(out, "#compdef ernie\n_ernie() {\n    local -a commands\n    commands=(\n", e);
     for (size_t i = 0; ok && i < n; i++)
-        ok = buf_printf(out, e, "        '%s:", commands[i]->name) && add_zsh_text(out, _(commands[i]->summary), e) && buf_str(out, "'\n", e);
-    ok = ok && buf_str(out, "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
+        ok = buf_printf(out, e, "        '%s:", commands[i]->name) && add_zsh_text(out, _(commands[i]->summary), e) &&
+            buf_str(out, "'\n", e);
+    ok = ok && buf_str(out, "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n  "
+                            "  fi\n"
                             "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n", e);
     for (size_t i = 0; ok && i < n; i++) {
-        ok = buf_printf(out, e, "    %s)\n        _arguments '--help[", commands[i]->name) && add_zsh_text(out, _("print this text"), e) && buf_str(out, "]'", e);
+        ok = buf_printf(out, e, "    %s)\n        _arguments '--help[", commands[i]->name) &&
+            add_zsh_text(out, _("print this text"), e) && buf_str(out, "]'", e);
         for (size_t g = 0; ok && g < ARG_MAX_GROUPS && commands[i]->groups[g].group; g++)
             for (size_t k = 0; ok && k < commands[i]->groups[g].group->n_options; k++)
                 ok = add_zsh_option(&commands[i]->groups[g].group->options[k], out, e);
@@ -88,9 +96,11 @@ static bool add_fish(const arg_command *const *commands, size_t n, ern_buf *out,
         for (size_t g = 0; ok && g < ARG_MAX_GROUPS && commands[i]->groups[g].group; g++)
             for (size_t k = 0; ok && k < commands[i]->groups[g].group->n_options; k++) {
                 const arg_option *o = &commands[i]->groups[g].group->options[k];
-                ok = buf_printf(out, e, "complete -c ernie -n '__fish_seen_subcommand_from %s' -l %s", commands[i]->name, o->name);
+                ok = buf_printf(out, e, "complete -c ernie -n '__fish_seen_subcommand_from %s' -l %s", commands[i]->name,
+                                o->name);
                 if (ok && o->letter) ok = buf_printf(out, e, " -s %c", o->letter);
-                if (ok && o->kind == ARG_CHOICE) ok = buf_str(out, " -x -a '", e) && add_choices(out, o->choices, e) && buf_char(out, '\'', e);
+                if (ok && o->kind == ARG_CHOICE)
+                    ok = buf_str(out, " -x -a '", e) && add_choices(out, o->choices, e) && buf_char(out, '\'', e);
                 else if (ok && o->kind != ARG_FLAG) ok = buf_str(out, " -r", e);
                 ok = ok && buf_str(out, " -d ", e) && add_quoted(out, _(o->help), e) && buf_char(out, '\n', e);
             }

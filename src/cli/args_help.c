@@ -110,7 +110,8 @@ bool args_help(const arg_command *c, size_t columns, ern_buf *out, ern_err *e) {
         }
     }
     if (!add_row(out, "  -h, --help", _("print this text"), columns, e)) return false;
-    if (c->output && (!buf_printf(out, e, "\n%s\n", _("Output:")) || !add_wrapped(out, _(c->output), 0, columns, e))) return false;
+    if (c->output && (!buf_printf(out, e, "\n%s\n", _("Output:")) || !add_wrapped(out, _(c->output), 0, columns, e)))
+        return false;
     if (c->examples && !buf_printf(out, e, "\n%s\n%s\n", _("Examples:"), c->examples)) return false;
     return true;
 }
@@ -136,12 +137,14 @@ static bool add_man_option(const arg_option *o, ern_buf *out, ern_err *e) {
     if (!buf_str(out, ".TP\n.B ", e)) return false;
     if (o->letter && !buf_printf(out, e, "\\-%c, ", o->letter)) return false;
     if (!buf_str(out, "\\-\\-", e) || !add_roff(out, o->name, e)) return false;
-    if (o->kind != ARG_FLAG && (!buf_str(out, " \\fI", e) || !add_roff(out, o->value, e) || !buf_str(out, "\\fR", e))) return false;
+    if (o->kind != ARG_FLAG && (!buf_str(out, " \\fI", e) || !add_roff(out, o->value, e) || !buf_str(out, "\\fR", e)))
+        return false;
     return buf_char(out, '\n', e) && add_roff(out, text, e) && buf_char(out, '\n', e);
 }
 
 static bool add_man_head(const char *title, const char *summary, ern_buf *out, ern_err *e) {
-    return buf_printf(out, e, ".TH \"%s\" 1 \"\" \"ernie %s\" \"%s\"\n.SH %s\n", title, ERN_VERSION, _("User commands"), _("NAME")) &&
+    return buf_printf(out, e, ".TH \"%s\" 1 \"\" \"ernie %s\" \"%s\"\n.SH %s\n", title, ERN_VERSION, _("User commands"),
+                      _("NAME")) &&
            add_roff(out, title, e) && buf_str(out, " \\- ", e) && add_roff(out, summary, e) && buf_char(out, '\n', e);
 }
 
@@ -156,7 +159,8 @@ bool args_man(const arg_command *c, ern_buf *out, ern_err *e) {
     snprintf(title, sizeof title, "ernie-%s", c->name);
     ern_buf usage = { .max = 65536 };
     bool ok = add_man_head(title, _(c->summary), out, e) && add_usage(c, &usage, e) &&
-              add_man_section(_("SYNOPSIS"), usage.data, false, out, e) && add_man_section(_("DESCRIPTION"), c->details ? _(c->details) : _(c->summary), false, out, e);
+              add_man_section(_("SYNOPSIS"), usage.data, false, out, e) &&
+                  add_man_section(_("DESCRIPTION"), c->details ? _(c->details) : _(c->summary), false, out, e);
     buf_deinit(&usage);
     if (ok && c->n_operands) ok = buf_printf(out, e, ".SH %s\n", _("ARGUMENTS"));
     for (size_t i = 0; ok && i < c->n_operands; i++)
@@ -184,7 +188,8 @@ static bool add_exit_statuses(ern_buf *out, ern_err *e) {
     };
     bool ok = buf_printf(out, e, ".SH %s\n", _("EXIT STATUS"));
     for (size_t i = 0; ok && i < COUNT_OF(rows); i++)
-        ok = buf_printf(out, e, ".TP\n.B %d\n", rows[i].status) && add_roff(out, _(rows[i].text), e) && buf_char(out, '\n', e);
+        ok = buf_printf(out, e, ".TP\n.B %d\n", rows[i].status) && add_roff(out, _(rows[i].text), e) &&
+            buf_char(out, '\n', e);
     return ok;
 }
 
@@ -193,12 +198,13 @@ bool args_man_index(const arg_command *const *commands, size_t n, ern_buf *out, 
               add_man_section(_("SYNOPSIS"), "ernie COMMAND [options] [arguments]", false, out, e) &&
               buf_printf(out, e, ".SH %s\n", _("COMMANDS"));
     for (size_t i = 0; ok && i < n; i++)
-        ok = buf_printf(out, e, ".TP\n.BR ernie\\-%s (1)\n", commands[i]->name) && add_roff(out, _(commands[i]->summary), e) &&
+        ok = buf_printf(out, e, ".TP\n.BR ernie\\-%s (1)\n", commands[i]->name) &&
+            add_roff(out, _(commands[i]->summary), e) &&
              buf_char(out, '\n', e);
     return ok && add_exit_statuses(out, e) &&
            add_man_section(_("ENVIRONMENT"),
-                           _("ERNIE_MODEL: the model that chat takes when none is named. ERNIE_MODELS: the folder of fetched models, "
-                             "otherwise ernie/models under XDG_CACHE_HOME or ~/.cache. NO_COLOR: no colours. LANGUAGE, LC_ALL: the "
-                             "language of messages."),
+                           _("ERNIE_MODEL: the model that chat takes when none is named. ERNIE_MODELS: the folder of "
+                             "fetched models, otherwise ernie/models under XDG_CACHE_HOME or ~/.cache. NO_COLOR: no "
+                             "colours. LANGUAGE, LC_ALL: the language of messages."),
                            false, out, e);
 }

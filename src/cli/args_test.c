@@ -21,8 +21,10 @@ struct options {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "number", .letter = 'n', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 100000, .help = "how many", .offset = AT(n) },
-    { .name = "temp", .letter = 't', .kind = ARG_REAL, .value = "X", .low = 0, .high = 2, .help = "how warm: [0] is 'cold'", .offset = AT(temperature) },
+    { .name = "number", .letter = 'n', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 100000, .help = "how many",
+      .offset = AT(n) },
+    { .name = "temp", .letter = 't', .kind = ARG_REAL, .value = "X", .low = 0, .high = 2,
+      .help = "how warm: [0] is 'cold'", .offset = AT(temperature) },
     { .name = "kind", .kind = ARG_CHOICE, .value = "KIND", .choices = "bash|zsh|fish", .help = "which", .offset = AT(kind) },
     { .name = "stop", .kind = ARG_TEXTS, .value = "TEXT", .help = "where to end", .offset = AT(stop) },
     { .name = "ids", .kind = ARG_IDS, .value = "1,2", .help = "tokens", .offset = AT(ids) },
@@ -33,13 +35,17 @@ static const arg_option table[] = {
 static const arg_group group = { "Options:", table, sizeof table / sizeof table[0] };
 static const arg_option shared_table[] = {
     { .name = "deep", .kind = ARG_FLAG, .help = "deep", .offset = 0 },
-    { .name = "far", .kind = ARG_COUNT, .value = "N", .help = "far", .offset = offsetof(struct options, inner.far) - offsetof(struct options, inner) },
+    { .name = "far", .kind = ARG_COUNT, .value = "N", .help = "far",
+      .offset = offsetof(struct options, inner.far) - offsetof(struct options, inner) },
 };
 static const arg_group shared = { "Shared:", shared_table, 2 };
-static const arg_operand operands[] = { { "MODEL", ARG_REQUIRED, "the model", AT(model) }, { "REST", ARG_REST, "the rest", AT(rest) } };
+static const arg_operand operands[] = { { "MODEL", ARG_REQUIRED, "the model", AT(model) },
+                                        { "REST", ARG_REST, "the rest", AT(rest) } };
 static const arg_command command = {
-    .name = "try", .summary = "a command for tests", .details = "First line.\n.Second -- line\\.", .output = "lines", .examples = "  ernie try x",
-    .operands = operands, .n_operands = 2, .groups = { { &group, 0 }, { &shared, AT(inner) } }, .size_bytes = sizeof(struct options),
+    .name = "try", .summary = "a command for tests", .details = "First line.\n.Second -- line\\.", .output = "lines",
+        .examples = "  ernie try x",
+    .operands = operands, .n_operands = 2, .groups = { { &group, 0 }, { &shared, AT(inner) } },
+        .size_bytes = sizeof(struct options),
 };
 
 /* The words of line, separated by single spaces; "~" is an empty word. */
@@ -90,7 +96,8 @@ static void wrong_lines(void **state) {
         bool wants_help;
         assert_false(parse(errors[i].line, &o, &wants_help, &e));
         assert_int_equal(e.code, ERN_ARG);
-        if (!strstr(e.text, errors[i].wanted)) fail_msg("%s: \"%s\", wanted \"%s\"", errors[i].line, e.text, errors[i].wanted);
+        if (!strstr(e.text, errors[i].wanted))
+            fail_msg("%s: \"%s\", wanted \"%s\"", errors[i].line, e.text, errors[i].wanted);
         args_deinit(&command, &o);
     }
 }
@@ -100,7 +107,8 @@ static void values(void **state) {
     struct options o;
     ern_err e;
     bool help;
-    assert_true(parse("m -je -n12 --temp=0.5 --kind zsh --stop a --stop b --ids 5,0,7 -o out --far 2K --deep x y -- --json -", &o, &help, &e));
+    assert_true(parse("m -je -n12 --temp=0.5 --kind zsh --stop a --stop b --ids 5,0,7 -o out --far 2K --deep x y -- --json "
+                      "-", &o, &help, &e));
     assert_string_equal(o.model, "m");
     assert_true(o.is_json && o.is_exact && o.inner.is_deep && !help);
     assert_true(o.n.is_given && o.n.v == 12 && o.inner.far.v == 2048 && o.temperature.v == 0.5);
@@ -135,7 +143,8 @@ static void nearest(void **state) {
     (void)state;
     static const char *const names[] = { "chat", "run", "inspect", "perplexity" };
     static const struct { const char *word, *near; } cases[] = {
-        { "chta", "chat" }, { "rnu", "run" }, { "perplex", "perplexity" }, { "inspct", "inspect" }, { "xyzzy", NULL }, { "", NULL },
+        { "chta", "chat" }, { "rnu", "run" }, { "perplex", "perplexity" }, { "inspct", "inspect" }, { "xyzzy", NULL },
+            { "", NULL },
         { "a-word-that-is-much-longer-than-any-name-that-a-command-could-have-here", NULL },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -173,7 +182,8 @@ static void texts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(wrong_lines), cmocka_unit_test(values), cmocka_unit_test(defaults), cmocka_unit_test(nearest),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(wrong_lines), cmocka_unit_test(values),
+                                        cmocka_unit_test(defaults), cmocka_unit_test(nearest),
                                         cmocka_unit_test(texts) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

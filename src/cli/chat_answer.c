@@ -69,7 +69,8 @@ bool chat_answer(cli_chat *c, ern_err *e) {
     term_progress_end(&p.progress);
     term_style(stdout, TERM_PLAIN);
     if (p.has_text) putchar('\n');
-    c->sampling.seed++;                         /* the next answer draws anew; with --seed the whole talk is still repeatable */
+    /* the next answer draws anew; with --seed the whole talk is still repeatable */
+    c->sampling.seed++;
     if (!ok) return refuse(c, &why, e);
     if (st.result.finish == ERN_FINISH_CALLER) {
         puts(_("[stopped]"));

@@ -32,7 +32,9 @@ static enum chat_next do_load(cli_chat *c, const char *rest, ern_err *e) {
     (void)e;
     if (!*rest) puts(_("/load FILE: a file name is missing"));
     else if (!conversation_load(c->talk, rest, &why)) cli_fail(&why);
-    else printf(_("loaded: %zu questions, %zu tokens computed\n"), conversation_n_turns(c->talk), ern_session_n_tokens(c->session));
+    else
+        printf(_("loaded: %zu questions, %zu tokens computed\n"), conversation_n_turns(c->talk),
+               ern_session_n_tokens(c->session));
     return CHAT_GO_ON;
 }
 
@@ -48,7 +50,8 @@ static enum chat_next do_regen(cli_chat *c, const char *rest, ern_err *e) {
 static enum chat_next do_undo(cli_chat *c, const char *rest, ern_err *e) {
     (void)rest;
     (void)e;
-    if (conversation_undo(c->talk)) printf(_("The last question and its answer are taken back; %zu remain.\n"), conversation_n_turns(c->talk));
+    if (conversation_undo(c->talk))
+        printf(_("The last question and its answer are taken back; %zu remain.\n"), conversation_n_turns(c->talk));
     else puts(_("There is nothing to take back."));
     return CHAT_GO_ON;
 }
@@ -59,12 +62,15 @@ static enum chat_next do_stats(cli_chat *c, const char *rest, ern_err *e) {
     const conversation_stats *st = &c->last;
     (void)rest;
     (void)e;
-    printf(_("context: %zu of %zu tokens, %zu questions\n"), ern_session_n_tokens(c->session), ern_session_n_ctx(c->session), conversation_n_turns(c->talk));
+    printf(_("context: %zu of %zu tokens, %zu questions\n"), ern_session_n_tokens(c->session),
+           ern_session_n_ctx(c->session), conversation_n_turns(c->talk));
     if (!c->has_last) return CHAT_GO_ON;
     const size_t computed = st->n_prompt - st->n_reused;
-    printf(_("last prompt: %zu tokens, %zu of them kept from before, %zu computed in %.2f s (%.1f tokens/s)\n"), st->n_prompt, st->n_reused, computed,
+    printf(_("last prompt: %zu tokens, %zu of them kept from before, %zu computed in %.2f s (%.1f tokens/s)\n"),
+           st->n_prompt, st->n_reused, computed,
            st->prompt_s, rate(computed, st->prompt_s));
-    printf(_("last answer: %zu tokens in %.2f s (%.1f tokens/s)\n"), st->result.n_tokens, st->answer_s, rate(st->result.n_tokens, st->answer_s));
+    printf(_("last answer: %zu tokens in %.2f s (%.1f tokens/s)\n"), st->result.n_tokens, st->answer_s,
+           rate(st->result.n_tokens, st->answer_s));
     return CHAT_GO_ON;
 }
 
@@ -97,7 +103,8 @@ static enum chat_next do_help(cli_chat *c, const char *rest, ern_err *e) {
         snprintf(label, sizeof label, "/%s%s", table[i].name, table[i].argument);
         printf("  %-16s%s\n", label, _(table[i].help));
     }
-    puts(_("A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of several lines. Ctrl-C stops an answer. // sends a line that begins with /."));
+    puts(_("A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of several lines. Ctrl-C stops an "
+           "answer. // sends a line that begins with /."));
     return CHAT_GO_ON;
 }
 

@@ -19,8 +19,9 @@ static char *find_model(const struct options *o, ern_err *e) {
     if (given && *given) return cli_model_path(given, e);
     char *folder = cli_models_folder(e), *path = folder ? file_join(folder, DEFAULT_MODEL, e) : NULL;
     if (path && !file_exists(path)) {
-        ern_fail(e, ERN_NOTFOUND, _("no model: name one (ernie chat MODEL), set ERNIE_MODEL, fetch one (ernie pull NAME), or run ./run chat, which "
-                                    "fetches a small one to %s"), path);
+        ern_fail(e, ERN_NOTFOUND,
+                 _("no model: name one (ernie chat MODEL), set ERNIE_MODEL, fetch one (ernie pull NAME), or run ./run "
+                   "chat, which fetches a small one to %s"), path);
         free(path);
         path = NULL;
     }
@@ -50,7 +51,8 @@ static bool start(cli_chat *c, const struct options *o, const char *path, ern_er
         ern_tokens_free(&unused);
         if (!ok) return false;
     }
-    return (c->session = cli_session_open(c->eng, &o->model, e)) && (c->talk = conversation_open(c->session, o->system, e)) &&
+    return (c->session = cli_session_open(c->eng, &o->model, e)) &&
+           (c->talk = conversation_open(c->session, o->system, e)) &&
            (!o->load || conversation_load(c->talk, o->load, e)) && (c->lines = lineedit_open(e));
 }
 
@@ -79,24 +81,32 @@ out:
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "system", .letter = 's', .kind = ARG_TEXT, .value = "TEXT", .help = N_("system message"), .offset = AT(system) },
-    { .name = "load", .letter = 'l', .kind = ARG_TEXT, .value = "FILE", .help = N_("go on with a conversation saved by /save"), .offset = AT(load) },
-    { .name = "reasoning", .kind = ARG_CHOICE, .value = "WHEN", .choices = "auto|show|hide", .help = N_("print the model's reasoning; auto: on a terminal"),
+    { .name = "system", .letter = 's', .kind = ARG_TEXT, .value = "TEXT", .help = N_("system message"),
+      .offset = AT(system) },
+    { .name = "load", .letter = 'l', .kind = ARG_TEXT, .value = "FILE",
+      .help = N_("go on with a conversation saved by /save"), .offset = AT(load) },
+    { .name = "reasoning", .kind = ARG_CHOICE, .value = "WHEN", .choices = "auto|show|hide",
+      .help = N_("print the model's reasoning; auto: on a terminal"),
       .offset = AT(reasoning) },
     { .name = "quiet", .letter = 'q', .kind = ARG_FLAG, .help = N_("no greeting"), .offset = AT(is_quiet) },
 };
 static const arg_group group = { N_("Conversation:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
-    { "MODEL", ARG_OPTIONAL, N_("a folder, a GGUF file, or the name of a fetched model; $ERNIE_MODEL or the small default model otherwise"), AT(path) },
+    { "MODEL", ARG_OPTIONAL,
+      N_("a folder, a GGUF file, or the name of a fetched model; $ERNIE_MODEL or the small default model otherwise"),
+          AT(path) },
 };
 
 const arg_command cmd_chat = {
     .name = "chat",
     .summary = N_("talk to a model"),
-    .details = N_("Lines are edited with the usual keys and remembered. A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of several "
-                  "lines. Ctrl-C stops an answer; twice at the prompt it ends the program. /help lists the commands: /system /save /load /regen /undo "
-                  "/stats /quit.\n\nWhen standard input is no terminal, each line is a message (or a command) and only the answers are printed."),
-    .examples = "  ernie chat\n  ernie chat MODEL --ctx 32K --system 'Answer briefly.'\n  printf 'Hello\\nAnd in French?\\n' | ernie chat MODEL --temp 0",
+    .details = N_("Lines are edited with the usual keys and remembered. A line that ends in \\ goes on in the next; "
+                  "\"\"\" begins and ends a text of several lines. Ctrl-C stops an answer; twice at the prompt it ends "
+                  "the program. /help lists the commands: /system /save /load /regen /undo /stats /quit.\n\nWhen "
+                  "standard input is no terminal, each line is a message (or a command) and only the answers are "
+                  "printed."),
+    .examples = "  ernie chat\n  ernie chat MODEL --ctx 32K --system 'Answer briefly.'\n  printf 'Hello\\nAnd in "
+                "French?\\n' | ernie chat MODEL --temp 0",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
     .groups = { { &group, 0 }, { &cli_sampling_group, AT(sampling) }, { &cli_model_group, AT(model) } },

@@ -17,9 +17,12 @@ static bool print_report(const struct options *o, const convert_report *r, ern_e
     char size[32];
     const char *notes = r->notes.data ? r->notes.data : "";
     if (o->is_json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "out", o->out, "tensors", (json_int_t)r->n_tensors, "rounded", (json_int_t)r->n_rounded,
-                                        "dropped", (json_int_t)r->n_dropped, "bytes", (json_int_t)r->size_bytes, "notes", cli_text_json(notes, strlen(notes))), e);
-    printf(_("%s: %zu tensors, %s; %zu rounded, %zu left out\n"), o->out, r->n_tensors, cli_size_text((double)r->size_bytes, size, sizeof size), r->n_rounded,
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "out", o->out, "tensors",
+                                        (json_int_t)r->n_tensors, "rounded", (json_int_t)r->n_rounded,
+                                        "dropped", (json_int_t)r->n_dropped, "bytes", (json_int_t)r->size_bytes, "notes",
+                                            cli_text_json(notes, strlen(notes))), e);
+    printf(_("%s: %zu tensors, %s; %zu rounded, %zu left out\n"), o->out, r->n_tensors,
+           cli_size_text((double)r->size_bytes, size, sizeof size), r->n_rounded,
            r->n_dropped);
     fputs(notes, stdout);
     if (*notes && notes[strlen(notes) - 1] != '\n') putchar('\n');
@@ -34,7 +37,8 @@ static int run(const void *options) {
     convert_options co = { .dtype = o->type, .max_shard_bytes = o->shard.v, .progress = on_progress, .progress_ctx = &bar };
     bool ok = false;
     if (!o->to) ern_fail(&e, ERN_ARG, _("convert: --to is missing; see ernie convert --help"));
-    else if (convert_layout_from_name(&co.to, strcmp(o->to, "pt") == 0 ? "PT" : strcmp(o->to, "paddle") == 0 ? "Paddle" : "GGUF", &e)) {
+    else if (convert_layout_from_name(&co.to, strcmp(o->to, "pt") == 0 ? "PT" : strcmp(o->to, "paddle") == 0 ? "Paddle" :
+                                      "GGUF", &e)) {
         char *in = cli_model_path(o->in, &e);
         cli_catch_interrupt();
         term_progress_begin(&bar, _("writing"), "B", 0);
@@ -49,9 +53,13 @@ static int run(const void *options) {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "to", .kind = ARG_CHOICE, .value = "LAYOUT", .choices = "pt|paddle|gguf", .help = N_("the layout to write"), .offset = AT(to) },
-    { .name = "type", .kind = ARG_TEXT, .value = "TYPE", .help = N_("type of the matrices (F32, F16, BF16; in GGUF also Q8_0, ...); as they are otherwise"), .offset = AT(type) },
-    { .name = "shard-bytes", .kind = ARG_COUNT, .value = "N", .low = 1, .help = N_("largest file of a folder; 5 GB otherwise"), .offset = AT(shard) },
+    { .name = "to", .kind = ARG_CHOICE, .value = "LAYOUT", .choices = "pt|paddle|gguf", .help = N_("the layout to write"),
+      .offset = AT(to) },
+    { .name = "type", .kind = ARG_TEXT, .value = "TYPE",
+      .help = N_("type of the matrices (F32, F16, BF16; in GGUF also Q8_0, ...); as they are otherwise"),
+          .offset = AT(type) },
+    { .name = "shard-bytes", .kind = ARG_COUNT, .value = "N", .low = 1,
+      .help = N_("largest file of a folder; 5 GB otherwise"), .offset = AT(shard) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
@@ -63,9 +71,11 @@ static const arg_operand operands[] = {
 const arg_command cmd_convert = {
     .name = "convert",
     .summary = N_("write a model in another layout: -PT, -Paddle, GGUF"),
-    .details = N_("Nothing is rounded unless --type asks for it. The output appears whole or not at all. Tokenizer and templates go along."),
+    .details = N_("Nothing is rounded unless --type asks for it. The output appears whole or not at all. Tokenizer and "
+                  "templates go along."),
     .output = N_("With --json {\"out\", \"tensors\", \"rounded\", \"dropped\", \"bytes\", \"notes\"}."),
-    .examples = "  ernie convert ERNIE-4.5-0.3B-PT model.gguf --to gguf --type BF16\n  ernie convert model.gguf FOLDER --to paddle",
+    .examples = "  ernie convert ERNIE-4.5-0.3B-PT model.gguf --to gguf --type BF16\n  ernie convert model.gguf FOLDER "
+                "--to paddle",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
     .groups = { { &group, 0 } },

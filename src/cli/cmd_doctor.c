@@ -12,8 +12,10 @@
 struct options { bool is_json, measures; };
 
 static const struct { unsigned flag; const char *name; } flag_names[] = {
-    { CPU_AVX2, "avx2" }, { CPU_FMA, "fma" }, { CPU_F16C, "f16c" }, { CPU_AVX512, "avx512" }, { CPU_VNNI, "avx512_vnni" }, { CPU_BF16, "avx512_bf16" },
-    { CPU_AVXVNNI, "avx_vnni" }, { CPU_NEON, "neon" }, { CPU_DOTPROD, "dotprod" }, { CPU_I8MM, "i8mm" }, { CPU_AMX_INT8, "amx_int8" }, { CPU_AMX_BF16, "amx_bf16" },
+    { CPU_AVX2, "avx2" }, { CPU_FMA, "fma" }, { CPU_F16C, "f16c" }, { CPU_AVX512, "avx512" }, { CPU_VNNI, "avx512_vnni" },
+        { CPU_BF16, "avx512_bf16" },
+    { CPU_AVXVNNI, "avx_vnni" }, { CPU_NEON, "neon" }, { CPU_DOTPROD, "dotprod" }, { CPU_I8MM, "i8mm" },
+        { CPU_AMX_INT8, "amx_int8" }, { CPU_AMX_BF16, "amx_bf16" },
 };
 
 /* Looked for at run time; the first six are linked in and always there. */
@@ -75,12 +77,14 @@ static size_t memory_kib(const char *key) {
     return kib;
 }
 
-struct report { char cpu[256]; struct utsname system; unsigned flags; const char *kernels; size_t cores, total, available; double read; };
+struct report { char cpu[256]; struct utsname system; unsigned flags; const char *kernels; size_t cores, total,
+                available; double read; };
 
 static bool collect(struct report *r, bool measures, ern_err *e) {
     ern_kernels k;
     unsigned mask;
-    *r = (struct report){ .flags = cpu_flags(), .cores = pool_cores(), .total = memory_kib("MemTotal:") * 1024, .available = memory_kib("MemAvailable:") * 1024 };
+    *r = (struct report){ .flags = cpu_flags(), .cores = pool_cores(), .total = memory_kib("MemTotal:") * 1024, .available
+     * = memory_kib("MemAvailable:") * 1024 };
     uname(&r->system);
     cpu_model(r->cpu, sizeof r->cpu);
     if (!cpu_mask_from_name(&mask, "auto", e)) return false;
@@ -98,11 +102,16 @@ static bool print_json(const struct report *r, ern_err *e) {
     for (size_t i = 0; i < COUNT_OF(flag_names); i++)
         if (r->flags & flag_names[i].flag) json_array_append_new(features, json_string(flag_names[i].name));
     for (size_t i = 0; i < COUNT_OF(libraries); i++)
-        json_array_append_new(list, json_pack("{s:s, s:b, s:s, s:s}", "name", libraries[i].name, "present", is_present(libraries[i].file), "package",
+        json_array_append_new(list,
+                              json_pack("{s:s, s:b, s:s, s:s}", "name", libraries[i].name, "present",
+                                        is_present(libraries[i].file), "package",
                                               libraries[i].package, "adds", libraries[i].adds));
-    json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:o}", "version", ERN_VERSION, "system", r->system.sysname, "machine",
-                             r->system.machine, "cpu", r->cpu, "features", features, "kernels", r->kernels, "threads", (json_int_t)r->cores,
-                             "memory_bytes", (json_int_t)r->total, "memory_available_bytes", (json_int_t)r->available, "libraries", list);
+    json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:o}", "version", ERN_VERSION, "system",
+                             r->system.sysname, "machine",
+                             r->system.machine, "cpu", r->cpu, "features", features, "kernels", r->kernels, "threads",
+                                 (json_int_t)r->cores,
+                             "memory_bytes", (json_int_t)r->total, "memory_available_bytes", (json_int_t)r->available,
+                                 "libraries", list);
     if (line && r->read > 0.0) json_object_set_new(line, "read_bytes_per_s", cli_real(r->read));
     return cli_print_json(line, e);
 }
@@ -113,7 +122,8 @@ static void print_text(const struct report *r) {
     printf(_("processor: %s, %zu threads\ninstructions:"), r->cpu, r->cores);
     for (size_t i = 0; i < COUNT_OF(flag_names); i++)
         if (r->flags & flag_names[i].flag) printf(" %s", flag_names[i].name);
-    printf(_("\nkernels: %s\nmemory: %s, %s available\n"), r->kernels, cli_size_text((double)r->total, a, sizeof a), cli_size_text((double)r->available, b, sizeof b));
+    printf(_("\nkernels: %s\nmemory: %s, %s available\n"), r->kernels, cli_size_text((double)r->total, a, sizeof a),
+           cli_size_text((double)r->available, b, sizeof b));
     if (r->read > 0.0) printf(_("memory read: %s a second\n"), cli_size_text(r->read, a, sizeof a));
     printf("\n%s\n", _("libraries:"));
     for (size_t i = 0; i < COUNT_OF(libraries); i++) {
@@ -122,7 +132,9 @@ static void print_text(const struct report *r) {
         printf("  %s ", is_there ? "+" : "-");
         term_style(stdout, TERM_PLAIN);
         if (is_there) printf("%-14s %s\n", libraries[i].name, _(libraries[i].adds));
-        else printf(_("%-14s missing: would add %s (apt install %s)\n"), libraries[i].name, _(libraries[i].adds), libraries[i].package);
+        else
+            printf(_("%-14s missing: would add %s (apt install %s)\n"), libraries[i].name, _(libraries[i].adds),
+                   libraries[i].package);
     }
 }
 
@@ -139,7 +151,8 @@ static int run(const void *options) {
 }
 
 static const arg_option table[] = {
-    { .name = "measure", .kind = ARG_FLAG, .help = N_("measure how fast memory is read (a second)"), .offset = offsetof(struct options, measures) },
+    { .name = "measure", .kind = ARG_FLAG, .help = N_("measure how fast memory is read (a second)"),
+      .offset = offsetof(struct options, measures) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = offsetof(struct options, is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
@@ -147,8 +160,9 @@ static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 const arg_command cmd_doctor = {
     .name = "doctor",
     .summary = N_("what this machine and this build can do"),
-    .output = N_("With --json {\"version\", \"system\", \"machine\", \"cpu\", \"features\", \"kernels\", \"threads\", \"memory_bytes\", "
-                 "\"memory_available_bytes\", \"libraries\": [{\"name\", \"present\", \"package\", \"adds\"}]}; --measure adds \"read_bytes_per_s\"."),
+    .output = N_("With --json {\"version\", \"system\", \"machine\", \"cpu\", \"features\", \"kernels\", \"threads\", "
+                 "\"memory_bytes\", \"memory_available_bytes\", \"libraries\": [{\"name\", \"present\", \"package\", "
+                 "\"adds\"}]}; --measure adds \"read_bytes_per_s\"."),
     .groups = { { &group, 0 } },
     .size_bytes = sizeof(struct options),
     .run = run,

@@ -35,7 +35,9 @@ static bool print_vector(const struct embedding *m, const char *text, size_t n, 
     ern_tokens ids = { 0 };
     if (!ern_embed(m->eng, text, n, &ids, m->vector, e)) return false;
     const size_t cut = left_out(m->eng, text, n, ids.n);
-    if (cut) fprintf(stderr, _("ernie: the last %zu of %zu tokens of a text are left out: the model takes %zu\n"), cut, ids.n + cut, ids.n);
+    if (cut)
+        fprintf(stderr, _("ernie: the last %zu of %zu tokens of a text are left out: the model takes %zu\n"), cut,
+                ids.n + cut, ids.n);
     ern_tokens_free(&ids);
     for (size_t i = 0; i < m->n; i++) printf("%s%.9g", i ? " " : "", (double)m->vector[i]);
     putchar('\n');
@@ -46,7 +48,8 @@ static bool print_vector(const struct embedding *m, const char *text, size_t n, 
 static bool one_record(const struct embedding *m, const cli_lines *in, ern_err *e) {
     ern_err why = { 0 };
     json_t *record = cli_record(in, &why), *text = json_object_get(record, "text"), *line = NULL;
-    if (record && !json_is_string(text)) ern_fail(&why, ERN_FORMAT, _("line %zu: \"text\" is missing or no string"), in->number);
+    if (record && !json_is_string(text))
+        ern_fail(&why, ERN_FORMAT, _("line %zu: \"text\" is missing or no string"), in->number);
     else if (record) line = embed(m, json_string_value(text), json_string_length(text), &why);
     json_decref(record);
     return cli_print_json(line ? line : cli_error_json(&why), e);
@@ -79,7 +82,8 @@ static int run(const void *options) {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "jsonl", .kind = ARG_FLAG, .help = N_("read lines {\"text\"} from standard input, write one JSON object for each"), .offset = AT(is_jsonl) },
+    { .name = "jsonl", .kind = ARG_FLAG,
+      .help = N_("read lines {\"text\"} from standard input, write one JSON object for each"), .offset = AT(is_jsonl) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
@@ -91,8 +95,9 @@ const arg_command cmd_embed = {
     .name = "embed",
     .summary = N_("turn texts into vectors"),
     .details = N_("An encoder (BERT) pools as its files say; a text model gives the mean of its last hidden states."),
-    .output = N_("A line of numbers for each text. With --jsonl, for each line read {\"ids\", \"embedding\"} or {\"error\"}, in order, flushed; \"left_out\" counts "
-                 "the tokens of a text that is too long for the model."),
+    .output = N_("A line of numbers for each text. With --jsonl, for each line read {\"ids\", \"embedding\"} or "
+                 "{\"error\"}, in order, flushed; \"left_out\" counts the tokens of a text that is too long for the "
+                 "model."),
     .examples = "  ernie embed all-MiniLM-L6-v2 'How tall is the highest mountain?'",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

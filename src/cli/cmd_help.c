@@ -43,10 +43,13 @@ static int run(const void *options) {
 }
 
 static const arg_option table[] = {
-    { .name = "man", .kind = ARG_FLAG, .help = N_("print the man page instead (roff)"), .offset = offsetof(struct options, is_man) },
-    { .name = "completion", .kind = ARG_CHOICE, .value = "SHELL", .choices = "bash|zsh|fish", .help = N_("print a completion script"),
+    { .name = "man", .kind = ARG_FLAG, .help = N_("print the man page instead (roff)"),
+      .offset = offsetof(struct options, is_man) },
+    { .name = "completion", .kind = ARG_CHOICE, .value = "SHELL", .choices = "bash|zsh|fish",
+      .help = N_("print a completion script"),
       .offset = offsetof(struct options, shell) },
-    { .name = "list", .kind = ARG_FLAG, .help = N_("print the names of the commands alone"), .offset = offsetof(struct options, lists) },
+    { .name = "list", .kind = ARG_FLAG, .help = N_("print the names of the commands alone"),
+      .offset = offsetof(struct options, lists) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {

@@ -18,15 +18,21 @@ static json_t *types_json(const ern_source *s) {
         bytes[source_at(s, i)->dtype] += source_at(s, i)->size_bytes;
     }
     for (int t = 0; t < DTYPE_COUNT; t++)
-        if (count[t]) json_object_set_new(o, dtype_info((enum ern_dtype)t)->name, json_pack("{s:I, s:I}", "tensors", (json_int_t)count[t], "bytes", (json_int_t)bytes[t]));
+        if (count[t])
+            json_object_set_new(o, dtype_info((enum ern_dtype)t)->name,
+                                json_pack("{s:I, s:I}", "tensors", (json_int_t)count[t], "bytes", (json_int_t)bytes[t]));
     return o;
 }
 
 static json_t *config_json(const ern_config *c) {
-    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f, s:I}", "architecture", config_arch_name(c), "layers",
-                          (json_int_t)c->n_layers, "hidden", (json_int_t)c->hidden, "heads", (json_int_t)c->n_heads, "kv_heads", (json_int_t)c->n_kv_heads,
-                          "head_dim", (json_int_t)c->head_dim, "ffn", (json_int_t)c->ffn, "vocabulary", (json_int_t)c->n_vocab, "max_context",
-                          (json_int_t)c->max_positions, "tied", c->is_tied, "norm_eps", (double)c->norm_eps, "rope_theta", c->rope_theta, "parameters",
+    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f, s:I}", "architecture",
+                          config_arch_name(c), "layers",
+                          (json_int_t)c->n_layers, "hidden", (json_int_t)c->hidden, "heads", (json_int_t)c->n_heads,
+                              "kv_heads", (json_int_t)c->n_kv_heads,
+                          "head_dim", (json_int_t)c->head_dim, "ffn", (json_int_t)c->ffn, "vocabulary",
+                              (json_int_t)c->n_vocab, "max_context",
+                          (json_int_t)c->max_positions, "tied", c->is_tied, "norm_eps", (double)c->norm_eps, "rope_theta",
+                              c->rope_theta, "parameters",
                           (json_int_t)config_n_params(c));
     if (o && c->n_experts) {
         json_object_set_new(o, "experts", json_integer((json_int_t)c->n_experts));
@@ -41,7 +47,8 @@ static json_t *memory_json(const ern_source *s, const ern_config *c, const cli_m
     const size_t n_ctx = m->ctx.v ? (size_t)m->ctx.v : c->max_positions < 4096 ? c->max_positions : 4096;
     const bool is_f32 = m->kv && strcmp(m->kv, "f32") == 0;
     const size_t kv = n_ctx * config_kv_bytes_per_token(c, is_f32 ? 4 : 2), weights = source_size_bytes(s);
-    return json_pack("{s:I, s:s, s:I, s:I, s:I}", "ctx", (json_int_t)n_ctx, "kv", m->kv ? m->kv : "f16", "kv_bytes", (json_int_t)kv, "weights_bytes",
+    return json_pack("{s:I, s:s, s:I, s:I, s:I}", "ctx", (json_int_t)n_ctx, "kv", m->kv ? m->kv : "f16", "kv_bytes",
+                     (json_int_t)kv, "weights_bytes",
                      (json_int_t)weights, "total_bytes", (json_int_t)(kv + weights));
 }
 
@@ -59,8 +66,10 @@ static json_t *specials_json(const ern_tokenizer *t) {
 
 static json_t *tokenizer_json(const ern_tokenizer *t) {
     static const char *const kinds[] = { "SentencePiece BPE", "byte-level BPE", "WordPiece" };
-    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:o}", "kind", kinds[tokenizer_kind_of(t)], "tokens", (json_int_t)tokenizer_n_tokens(t), "bos",
-                     (int)tokenizer_bos(t), "eos", (int)tokenizer_eos(t), "unk", (int)tokenizer_unk(t), "special", specials_json(t));
+    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:o}", "kind", kinds[tokenizer_kind_of(t)], "tokens",
+                     (json_int_t)tokenizer_n_tokens(t), "bos",
+                     (int)tokenizer_bos(t), "eos", (int)tokenizer_eos(t), "unk", (int)tokenizer_unk(t), "special",
+                         specials_json(t));
 }
 
 static json_t *tensors_json(const ern_source *s) {
@@ -69,7 +78,9 @@ static json_t *tensors_json(const ern_source *s) {
         const ern_view *v = source_at(s, i);
         json_t *shape = json_array();
         for (unsigned d = 0; d < v->n_dims; d++) json_array_append_new(shape, json_integer((json_int_t)v->dims[d]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", v->name, "type", dtype_info(v->dtype)->name, "shape", shape, "bytes", (json_int_t)v->size_bytes));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:o, s:I}", "name", v->name, "type", dtype_info(v->dtype)->name,
+                                        "shape", shape, "bytes", (json_int_t)v->size_bytes));
     }
     return list;
 }
@@ -87,14 +98,16 @@ static json_t *keys_json(const ern_gguf *g) {
 static json_t *report(const struct options *o, const ern_source *s, const ern_engine *eng, const ern_err *why) {
     ern_config read;
     const ern_config *c = eng ? &eng->model->c : config_read(&read, s, NULL) ? &read : NULL;
-    json_t *r = json_pack("{s:s, s:s, s:I, s:I, s:o}", "path", o->path, "layout", source_layout(s), "bytes", (json_int_t)source_size_bytes(s), "tensors",
+    json_t *r = json_pack("{s:s, s:s, s:I, s:I, s:o}", "path", o->path, "layout", source_layout(s), "bytes",
+                          (json_int_t)source_size_bytes(s), "tensors",
                           (json_int_t)source_n(s), "types", types_json(s));
     ern_tokenizer *own = eng ? NULL : engine_tokenizer(s, NULL);
     const ern_tokenizer *t = eng ? eng->tokenizer : own;
     if (c) json_object_set_new(r, "config", config_json(c));
     if (c) json_object_set_new(r, "memory", memory_json(s, c, &o->model));
     json_object_set_new(r, "tokenizer", t ? tokenizer_json(t) : json_null());
-    json_object_set_new(r, "template", eng && eng->chat_source ? cli_text_json(eng->chat_source, strlen(eng->chat_source)) : json_null());
+    json_object_set_new(r, "template", eng &&
+                        eng->chat_source ? cli_text_json(eng->chat_source, strlen(eng->chat_source)) : json_null());
     if (eng) json_object_set_new(r, "end_ids", cli_ids_json(eng->end_ids, eng->n_end_ids));
     json_object_set_new(r, "runs", json_boolean(eng != NULL));
     if (!eng) json_object_set_new(r, "why_not", cli_text_json(why->text, strlen(why->text)));
@@ -115,7 +128,8 @@ static void print_value(const struct options *o, const char *key, const json_t *
     } else if (strcmp(key, "tensor_list") == 0) {
         json_array_foreach(v, i, item) {
             char *shape = json_dumps(json_object_get(item, "shape"), JSON_COMPACT);
-            printf("%-64s %-8s %s\n", json_string_value(json_object_get(item, "name")), json_string_value(json_object_get(item, "type")), shape ? shape : "");
+            printf("%-64s %-8s %s\n", json_string_value(json_object_get(item, "name")),
+                   json_string_value(json_object_get(item, "type")), shape ? shape : "");
             free(shape);
         }
     } else if (strcmp(key, "template") == 0 && json_is_string(v) && !o->shows_template) {
@@ -156,19 +170,24 @@ static int run(const void *options) {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "tensors", .kind = ARG_FLAG, .help = N_("list every tensor with type and shape"), .offset = AT(shows_tensors) },
-    { .name = "metadata", .kind = ARG_FLAG, .help = N_("list every key of a GGUF file (always with --json)"), .offset = AT(shows_keys) },
+    { .name = "tensors", .kind = ARG_FLAG, .help = N_("list every tensor with type and shape"),
+      .offset = AT(shows_tensors) },
+    { .name = "metadata", .kind = ARG_FLAG, .help = N_("list every key of a GGUF file (always with --json)"),
+      .offset = AT(shows_keys) },
     { .name = "show-template", .kind = ARG_FLAG, .help = N_("print the whole chat template"), .offset = AT(shows_template) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
-static const arg_operand operands[] = { { "MODEL", ARG_REQUIRED, N_("a folder, a GGUF or safetensors file, or the name of a fetched model"), AT(path) } };
+static const arg_operand operands[] = { { "MODEL", ARG_REQUIRED,
+                                          N_("a folder, a GGUF or safetensors file, or the name of a fetched model"),
+                                              AT(path) } };
 
 const arg_command cmd_inspect = {
     .name = "inspect",
     .summary = N_("show what is in a model: shape, types, tokens, template, memory"),
-    .output = N_("With --json {\"path\", \"layout\", \"bytes\", \"tensors\", \"types\", \"config\", \"memory\", \"tokenizer\", \"template\", \"end_ids\", "
-                 "\"runs\"} and, where they apply, \"why_not\", \"metadata\", \"tensor_list\" [{\"name\", \"type\", \"shape\", \"bytes\"}]."),
+    .output = N_("With --json {\"path\", \"layout\", \"bytes\", \"tensors\", \"types\", \"config\", \"memory\", "
+                 "\"tokenizer\", \"template\", \"end_ids\", \"runs\"} and, where they apply, \"why_not\", \"metadata\", "
+                 "\"tensor_list\" [{\"name\", \"type\", \"shape\", \"bytes\"}]."),
     .examples = "  ernie inspect MODEL --ctx 32K\n  ernie inspect MODEL --json --tensors",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

@@ -6,7 +6,8 @@
 #include "engine/engine.h"
 #include "engine/perplexity.h"
 
-struct options { cli_model model; const char *path, *file; arg_count window, stride; bool is_json, shows_tokens, has_specials; };
+struct options { cli_model model; const char *path, *file; arg_count window, stride; bool is_json, shows_tokens,
+                 has_specials; };
 
 struct listing { term_progress progress; json_t *list; };      /* list: log probabilities, NULL unless asked for */
 
@@ -26,12 +27,15 @@ static bool on_token(void *ctx, size_t at, int32_t id, double logprob) {
 static bool print_result(const struct options *o, const perplexity_result *r, json_t *list, double spent, ern_err *e) {
     const double speed = spent > 0.0 ? (double)r->n_tokens / spent : 0.0;
     if (!o->is_json) {
-        printf(_("perplexity %.4f (mean negative log-likelihood %.6f over %zu of %zu tokens, %zu windows, %.0f tokens/s)\n"), r->perplexity,
+        printf(_("perplexity %.4f (mean negative log-likelihood %.6f over %zu of %zu tokens, %zu windows, %.0f "
+                 "tokens/s)\n"), r->perplexity,
                r->nll_mean, r->n_scored, r->n_tokens, r->n_windows, speed);
         return true;
     }
-    json_t *line = json_pack("{s:o, s:o, s:I, s:I, s:I, s:f}", "perplexity", cli_real(r->perplexity), "nll", cli_real(r->nll_mean), "tokens",
-                             (json_int_t)r->n_tokens, "scored", (json_int_t)r->n_scored, "windows", (json_int_t)r->n_windows, "tokens_per_s", speed);
+    json_t *line = json_pack("{s:o, s:o, s:I, s:I, s:I, s:f}", "perplexity", cli_real(r->perplexity), "nll",
+                             cli_real(r->nll_mean), "tokens",
+                             (json_int_t)r->n_tokens, "scored", (json_int_t)r->n_scored, "windows",
+                                 (json_int_t)r->n_windows, "tokens_per_s", speed);
     if (line && list) json_object_set(line, "logprobs", list);
     return cli_print_json(line, e);
 }
@@ -48,8 +52,13 @@ static int run(const void *options) {
     cli_catch_interrupt();
     ern_engine *eng = cli_engine_open(o->path, &o->model, &e);
     if (!eng || !cli_read_all(o->file, &text, &e)) goto out;
-    if (!eng->tokenizer) { ern_fail(&e, ERN_MISSING, _("%s: no tokenizer files: its perplexity on a text cannot be measured"), o->path); goto out; }
-    if (!tokenizer_encode(eng->tokenizer, text.data ? text.data : "", text.len, TOKENIZER_ADD | (o->has_specials ? TOKENIZER_SPECIALS : TOKENIZER_PLAIN), &ids, &e)) goto out;
+    if (!eng->tokenizer) {
+        ern_fail(&e, ERN_MISSING, _("%s: no tokenizer files: its perplexity on a text cannot be measured"), o->path);
+        goto out;
+    }
+    if (!tokenizer_encode(eng->tokenizer, text.data ? text.data : "", text.len,
+                          TOKENIZER_ADD | (o->has_specials ? TOKENIZER_SPECIALS : TOKENIZER_PLAIN), &ids, &e))
+        goto out;
     if (po.window == 0 && ids.n > ern_engine_max_context(eng)) po.window = ern_engine_max_context(eng);
     const double started = cli_now();
     term_progress_begin(&listing.progress, _("scoring"), _("tokens"), 0);
@@ -66,10 +75,14 @@ out:
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "window", .letter = 'w', .kind = ARG_COUNT, .value = "N", .low = 2, .help = N_("tokens that a window sees; the whole text otherwise"), .offset = AT(window) },
-    { .name = "stride", .kind = ARG_COUNT, .value = "N", .low = 1, .help = N_("tokens between the beginnings of windows; the window otherwise"), .offset = AT(stride) },
-    { .name = "special", .kind = ARG_FLAG, .help = N_("special tokens written in the text become tokens"), .offset = AT(has_specials) },
-    { .name = "tokens", .kind = ARG_FLAG, .help = N_("with --json: the log probability of each scored token too"), .offset = AT(shows_tokens) },
+    { .name = "window", .letter = 'w', .kind = ARG_COUNT, .value = "N", .low = 2,
+      .help = N_("tokens that a window sees; the whole text otherwise"), .offset = AT(window) },
+    { .name = "stride", .kind = ARG_COUNT, .value = "N", .low = 1,
+      .help = N_("tokens between the beginnings of windows; the window otherwise"), .offset = AT(stride) },
+    { .name = "special", .kind = ARG_FLAG, .help = N_("special tokens written in the text become tokens"),
+      .offset = AT(has_specials) },
+    { .name = "tokens", .kind = ARG_FLAG, .help = N_("with --json: the log probability of each scored token too"),
+      .offset = AT(shows_tokens) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
@@ -81,9 +94,11 @@ static const arg_operand operands[] = {
 const arg_command cmd_perplexity = {
     .name = "perplexity",
     .summary = N_("measure how well a model foretells a text"),
-    .details = N_("The text is cut into windows; each token is scored once, by the first window that has seen something before it. Without overlap the "
-                  "first token of each window is not scored. --exact measures the weights alone, without 8-bit activations."),
-    .output = N_("With --json {\"perplexity\", \"nll\" (mean, natural log), \"tokens\", \"scored\", \"windows\", \"tokens_per_s\"}; --tokens adds \"logprobs\"."),
+    .details = N_("The text is cut into windows; each token is scored once, by the first window that has seen something "
+                  "before it. Without overlap the first token of each window is not scored. --exact measures the "
+                  "weights alone, without 8-bit activations."),
+    .output = N_("With --json {\"perplexity\", \"nll\" (mean, natural log), \"tokens\", \"scored\", \"windows\", "
+                 "\"tokens_per_s\"}; --tokens adds \"logprobs\"."),
     .examples = "  ernie perplexity MODEL text.txt --window 2048 --stride 1024 --json",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

@@ -11,7 +11,15 @@ struct options { const char *name, *type, *kv, *cpu; arg_count ctx, threads; boo
 
 static const enum ern_dtype usual[] = { DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q6_K, DTYPE_Q4_K, DTYPE_Q4_0 };
 
-struct planning { const struct options *o; plan_model model; plan_options po; ern_kernels kernels; ern_pool *pool; double read; double memory; json_t *rows; };
+struct planning {
+    const struct options *o;
+    plan_model model;
+    plan_options po;
+    ern_kernels kernels;
+    ern_pool *pool;             /* NULL: no speed */
+    double read, memory;        /* bytes a second; bytes */
+    json_t *rows;               /* NULL: text */
+};
 
 static double machine_memory(void) {
     const long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGE_SIZE);
@@ -20,17 +28,23 @@ static double machine_memory(void) {
 
 static void print_row(const struct planning *p, const plan_memory *m, const plan_speed *s) {
     char weights[32], kv[32], scratch[32], total[32];
-    printf("%-8s %10s %10s %10s %10s  %s", dtype_info(p->po.weights)->name, cli_size_text((double)m->weights_bytes, weights, sizeof weights),
-           cli_size_text((double)m->kv_bytes, kv, sizeof kv), cli_size_text((double)m->scratch_bytes, scratch, sizeof scratch),
-           cli_size_text((double)m->total_bytes, total, sizeof total), (double)m->total_bytes <= p->memory ? _("yes") : _("no "));
+    printf("%-8s %10s %10s %10s %10s  %s", dtype_info(p->po.weights)->name,
+           cli_size_text((double)m->weights_bytes, weights, sizeof weights),
+           cli_size_text((double)m->kv_bytes, kv, sizeof kv),
+               cli_size_text((double)m->scratch_bytes, scratch, sizeof scratch),
+           cli_size_text((double)m->total_bytes, total, sizeof total), (double)m->total_bytes <= p->memory ? _("yes") :
+               _("no "));
     if (s) printf("  %9.1f %9.1f %9.1f", s->prefill, s->decode_start, s->decode_full);
     putchar('\n');
 }
 
 static json_t *row_json(const struct planning *p, const plan_memory *m, const plan_speed *s) {
-    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "type", dtype_info(p->po.weights)->name, "weights_bytes", (json_int_t)m->weights_bytes,
-                            "kv_bytes", (json_int_t)m->kv_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "total_bytes",
-                            (json_int_t)m->total_bytes, "touched_bytes", (json_int_t)m->touched_bytes, "fits", (double)m->total_bytes <= p->memory);
+    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "type", dtype_info(p->po.weights)->name,
+                            "weights_bytes", (json_int_t)m->weights_bytes,
+                            "kv_bytes", (json_int_t)m->kv_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes,
+                                "total_bytes",
+                            (json_int_t)m->total_bytes, "touched_bytes", (json_int_t)m->touched_bytes, "fits",
+                                (double)m->total_bytes <= p->memory);
     if (row && s) {
         json_object_set_new(row, "prefill_tokens_per_s", cli_real(s->prefill));
         json_object_set_new(row, "decode_tokens_per_s", cli_real(s->decode_start));
@@ -49,7 +63,9 @@ static bool plan_type(struct planning *p, enum ern_dtype type, ern_err *e) {
         if (!probe_type(&p->kernels, p->pool, type, &probe, e)) return false;
         plan_speed_of(&p->model, &memory, &probe, p->read, &speed);
     }
-    if (p->rows) return json_array_append_new(p->rows, row_json(p, &memory, p->pool ? &speed : NULL)) == 0 || ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
+    if (p->rows)
+        return json_array_append_new(p->rows, row_json(p, &memory, p->pool ? &speed : NULL)) == 0 ||
+               ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
     print_row(p, &memory, p->pool ? &speed : NULL);
     return true;
 }
@@ -58,10 +74,12 @@ static void print_head(const struct planning *p) {
     plan_memory m;
     char memory[32], read[32];
     plan_memory_of(&p->model, &p->po, &m);
-    printf(_("%s: %.3f billion parameters, %.3f billion for a token; context of %zu tokens, keys and values in %s\n"), p->model.name,
+    printf(_("%s: %.3f billion parameters, %.3f billion for a token; context of %zu tokens, keys and values in %s\n"),
+           p->model.name,
            (double)m.n_params * 1e-9, (double)m.n_active * 1e-9, p->po.n_ctx, dtype_info(p->po.kv)->name);
     printf(_("this machine: %s of memory"), cli_size_text(p->memory, memory, sizeof memory));
-    if (p->pool) printf(_(", reads %s a second with %zu threads"), cli_size_text(p->read, read, sizeof read), p->po.n_threads);
+    if (p->pool)
+        printf(_(", reads %s a second with %zu threads"), cli_size_text(p->read, read, sizeof read), p->po.n_threads);
     printf("\n\n%-8s %10s %10s %10s %10s  %s", _("type"), _("weights"), _("context"), _("scratch"), _("total"), _("fits"));
     if (p->pool) printf("  %9s %9s %9s", _("prompt"), _("first"), _("last"));
     putchar('\n');
@@ -86,10 +104,12 @@ static bool prepare(struct planning *p, ern_err *e) {
     free(path);
     if (!ok) return false;
     p->memory = machine_memory();
-    p->po = (plan_options){ .weights = DTYPE_BF16, .kv = DTYPE_F16, .n_threads = o->threads.v ? (size_t)o->threads.v : pool_cores(), .max_batch = 256 };
+    p->po = (plan_options){ .weights = DTYPE_BF16, .kv = DTYPE_F16, .n_threads = o->threads.v ? (size_t)o->threads.v :
+                            pool_cores(), .max_batch = 256 };
     p->po.n_ctx = o->ctx.v ? (size_t)o->ctx.v : p->model.c.max_positions < 4096 ? p->model.c.max_positions : 4096;
     if (p->po.n_ctx > p->model.c.max_positions)
-        return ern_fail(e, ERN_LIMIT, _("context of %zu tokens: the model was trained for %zu"), p->po.n_ctx, p->model.c.max_positions);
+        return ern_fail(e, ERN_LIMIT, _("context of %zu tokens: the model was trained for %zu"), p->po.n_ctx,
+                        p->model.c.max_positions);
     if (o->kv) p->po.kv = strcmp(o->kv, "f32") == 0 ? DTYPE_F32 : strcmp(o->kv, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F16;
     if (o->is_json && !(p->rows = json_array())) return ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
     if (o->only_memory) return true;
@@ -109,11 +129,15 @@ static int run(const void *options) {
     bool ok = prepare(&p, &e) && plan_all(&p, &e);
     if (ok && p.rows) {
         plan_memory_of(&p.model, &p.po, &m);
-        json_t *line = json_pack("{s:s, s:I, s:I, s:I, s:s, s:I, s:o, s:O}", "model", p.model.name, "params", (json_int_t)m.n_params, "active_params",
-                                 (json_int_t)m.n_active, "ctx", (json_int_t)p.po.n_ctx, "kv", dtype_info(p.po.kv)->name, "memory_bytes",
-                                 (json_int_t)p.memory, "read_bytes_per_s", p.pool ? cli_real(p.read) : json_null(), "types", p.rows);
+        json_t *line = json_pack("{s:s, s:I, s:I, s:I, s:s, s:I, s:o, s:O}", "model", p.model.name, "params",
+                                 (json_int_t)m.n_params, "active_params",
+                                 (json_int_t)m.n_active, "ctx", (json_int_t)p.po.n_ctx, "kv", dtype_info(p.po.kv)->name,
+                                     "memory_bytes",
+                                 (json_int_t)p.memory, "read_bytes_per_s", p.pool ? cli_real(p.read) : json_null(),
+                                     "types", p.rows);
         ok = cli_print_json(line, &e);
-    } else if (ok && p.pool) puts(_("\ntokens/s: a prompt of 512 tokens; an answer at its first token, and where the context is full"));
+    } else if (ok && p.pool)
+        puts(_("\ntokens/s: a prompt of 512 tokens; an answer at its first token, and where the context is full"));
     json_decref(p.rows);
     pool_close(p.pool);
     return ok ? 0 : cli_fail(&e);
@@ -121,28 +145,36 @@ static int run(const void *options) {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "ctx", .letter = 'c', .kind = ARG_COUNT, .value = "N", .low = 1, .help = N_("tokens of context (32K is 32768); 4096 otherwise"), .offset = AT(ctx) },
-    { .name = "type", .kind = ARG_TEXT, .value = "TYPE", .help = N_("one type of weights (BF16, Q8_0, Q4_0, ...); the usual ones otherwise"), .offset = AT(type) },
-    { .name = "kv", .kind = ARG_CHOICE, .value = "TYPE", .choices = "f16|bf16|f32", .help = N_("how keys and values are kept; f16 otherwise"), .offset = AT(kv) },
-    { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 1024, .help = N_("threads to compute with; all cores otherwise"), .offset = AT(threads) },
-    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = "auto|scalar|avx2|avx512|neon", .help = N_("the best instructions that may be used"), .offset = AT(cpu) },
-    { .name = "memory-only", .kind = ARG_FLAG, .help = N_("leave out the speed: nothing is measured"), .offset = AT(only_memory) },
+    { .name = "ctx", .letter = 'c', .kind = ARG_COUNT, .value = "N", .low = 1,
+      .help = N_("tokens of context (32K is 32768); 4096 otherwise"), .offset = AT(ctx) },
+    { .name = "type", .kind = ARG_TEXT, .value = "TYPE",
+      .help = N_("one type of weights (BF16, Q8_0, Q4_0, ...); the usual ones otherwise"), .offset = AT(type) },
+    { .name = "kv", .kind = ARG_CHOICE, .value = "TYPE", .choices = "f16|bf16|f32",
+      .help = N_("how keys and values are kept; f16 otherwise"), .offset = AT(kv) },
+    { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 1024,
+      .help = N_("threads to compute with; all cores otherwise"), .offset = AT(threads) },
+    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = "auto|scalar|avx2|avx512|neon",
+      .help = N_("the best instructions that may be used"), .offset = AT(cpu) },
+    { .name = "memory-only", .kind = ARG_FLAG, .help = N_("leave out the speed: nothing is measured"),
+      .offset = AT(only_memory) },
     { .name = "list", .kind = ARG_FLAG, .help = N_("list the models that need no file"), .offset = AT(lists) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
-    { "MODEL", ARG_OPTIONAL, N_("a released model (ERNIE-4.5-21B-A3B), a config.json, a folder with one, or a GGUF file"), AT(name) },
+    { "MODEL", ARG_OPTIONAL, N_("a released model (ERNIE-4.5-21B-A3B), a config.json, a folder with one, or a GGUF file"),
+      AT(name) },
 };
 
 const arg_command cmd_plan = {
     .name = "plan",
     .summary = N_("memory and speed of a model before it is loaded"),
-    .details = N_("Nothing is downloaded: a config.json is enough, and the released models are built in. Speed comes from short measurements of the "
-                  "kernels on this machine."),
-    .output = N_("With --json {\"model\", \"params\", \"active_params\", \"ctx\", \"kv\", \"memory_bytes\", \"read_bytes_per_s\", \"types\": [{\"type\", "
-                 "\"weights_bytes\", \"kv_bytes\", \"scratch_bytes\", \"total_bytes\", \"touched_bytes\", \"fits\", \"prefill_tokens_per_s\", "
-                 "\"decode_tokens_per_s\", \"decode_full_tokens_per_s\"}]}."),
+    .details = N_("Nothing is downloaded: a config.json is enough, and the released models are built in. Speed comes "
+                  "from short measurements of the kernels on this machine."),
+    .output = N_("With --json {\"model\", \"params\", \"active_params\", \"ctx\", \"kv\", \"memory_bytes\", "
+                 "\"read_bytes_per_s\", \"types\": [{\"type\", \"weights_bytes\", \"kv_bytes\", \"scratch_bytes\", "
+                 "\"total_bytes\", \"touched_bytes\", \"fits\", \"prefill_tokens_per_s\", \"decode_tokens_per_s\", "
+                 "\"decode_full_tokens_per_s\"}]}."),
     .examples = "  ernie plan ERNIE-4.5-21B-A3B --ctx 32K\n  ernie plan ./config.json --type Q4_0 --json",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

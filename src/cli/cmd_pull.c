@@ -57,7 +57,8 @@ static int run(const void *options) {
     const char *token = getenv("HF_TOKEN");
     char *folder = target_folder(o, &e), *base = base_url(o, &e);
     const pull_options po = { .base = base, .name = o->name, .revision = o->revision ? o->revision : "main",
-                              .folder = folder, .token = token && *token ? token : NULL, .only = &o->only, .verifies = o->verifies };
+                              .folder = folder, .token = token && *token ? token : NULL, .only = &o->only,
+                                  .verifies = o->verifies };
     if (!folder || !base) {
         free(folder);
         free(base);
@@ -67,7 +68,9 @@ static int run(const void *options) {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     bool ok = pull_model(&po, on_event, &showing, &report, &e);
     term_progress_end(&showing.bar);
-    if (ok && o->is_json) ok = cli_print_json(json_pack("{s:s, s:s, s:s, s:O}", "name", o->name, "revision", po.revision, "folder", folder, "files", report), &e);
+    if (ok && o->is_json)
+        ok = cli_print_json(json_pack("{s:s, s:s, s:s, s:O}", "name", o->name, "revision", po.revision, "folder", folder,
+                                      "files", report), &e);
     else if (ok) printf("%s\n", folder);
     json_decref(report);
     curl_global_cleanup();
@@ -78,23 +81,30 @@ static int run(const void *options) {
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "out", .letter = 'o', .kind = ARG_TEXT, .value = "FOLDER", .help = N_("where the files go; the models folder otherwise"), .offset = AT(folder) },
-    { .name = "base", .kind = ARG_TEXT, .value = "URL", .help = N_("the server; https://huggingface.co otherwise"), .offset = AT(base) },
-    { .name = "revision", .kind = ARG_TEXT, .value = "REV", .help = N_("branch, tag or commit; main otherwise"), .offset = AT(revision) },
-    { .name = "only", .kind = ARG_TEXTS, .value = "PATTERN", .help = N_("files whose names match a shell pattern"), .offset = AT(only) },
-    { .name = "verify", .kind = ARG_FLAG, .help = N_("compare the checksums of files that are there already"), .offset = AT(verifies) },
+    { .name = "out", .letter = 'o', .kind = ARG_TEXT, .value = "FOLDER",
+      .help = N_("where the files go; the models folder otherwise"), .offset = AT(folder) },
+    { .name = "base", .kind = ARG_TEXT, .value = "URL", .help = N_("the server; https://huggingface.co otherwise"),
+      .offset = AT(base) },
+    { .name = "revision", .kind = ARG_TEXT, .value = "REV", .help = N_("branch, tag or commit; main otherwise"),
+      .offset = AT(revision) },
+    { .name = "only", .kind = ARG_TEXTS, .value = "PATTERN", .help = N_("files whose names match a shell pattern"),
+      .offset = AT(only) },
+    { .name = "verify", .kind = ARG_FLAG, .help = N_("compare the checksums of files that are there already"),
+      .offset = AT(verifies) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
-static const arg_operand operands[] = { { "NAME", ARG_REQUIRED, N_("OWNER/MODEL on the server, for example baidu/ERNIE-4.5-0.3B-PT"), AT(name) } };
+static const arg_operand operands[] = { { "NAME", ARG_REQUIRED,
+                                          N_("OWNER/MODEL on the server, for example baidu/ERNIE-4.5-0.3B-PT"), AT(name) } };
 
 const arg_command cmd_pull = {
     .name = "pull",
     .summary = N_("fetch a model over the network"),
-    .details = N_("This is the only command that uses the network. A transfer that broke off goes on where it stopped, also in the next run; sizes and "
-                  "SHA-256 sums are compared where the server tells them; a file appears under its name only when it is whole. HF_TOKEN holds the "
-                  "token for private models."),
-    .output = N_("The folder. With --json {\"name\", \"revision\", \"folder\", \"files\": [{\"name\", \"bytes\", \"sha256\", \"checked\", \"state\"}]}; state is fetched or present."),
+    .details = N_("This is the only command that uses the network. A transfer that broke off goes on where it stopped, "
+                  "also in the next run; sizes and SHA-256 sums are compared where the server tells them; a file "
+                  "appears under its name only when it is whole. HF_TOKEN holds the token for private models."),
+    .output = N_("The folder. With --json {\"name\", \"revision\", \"folder\", \"files\": [{\"name\", \"bytes\", "
+                 "\"sha256\", \"checked\", \"state\"}]}; state is fetched or present."),
     .examples = "  ernie pull baidu/ERNIE-4.5-0.3B-PT\n  ernie chat baidu/ERNIE-4.5-0.3B-PT",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

@@ -13,7 +13,9 @@ static bool read_clock(const json_t *record, struct tm *out, ern_err *e) {
     const char *text = json_string_value(json_object_get(record, "clock"));
     struct tm t = { .tm_isdst = -1 };
     const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &t) : NULL;
-    if (!end || *end) return ern_fail(e, ERN_FORMAT, _("\"clock\": found \"%s\", a time like 2025-07-04T09:05:06 wanted"), text ? text : "");
+    if (!end || *end)
+        return ern_fail(e, ERN_FORMAT, _("\"clock\": found \"%s\", a time like 2025-07-04T09:05:06 wanted"),
+                        text ? text : "");
     *out = t;
     return true;
 }
@@ -80,7 +82,8 @@ static int run(const void *options) {
 }
 
 static const arg_option table[] = {
-    { .name = "jsonl", .kind = ARG_FLAG, .help = N_("lines of JSON in, lines of JSON out"), .offset = offsetof(struct options, is_jsonl) },
+    { .name = "jsonl", .kind = ARG_FLAG, .help = N_("lines of JSON in, lines of JSON out"),
+      .offset = offsetof(struct options, is_jsonl) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
@@ -90,8 +93,9 @@ static const arg_operand operands[] = {
 const arg_command cmd_render = {
     .name = "render",
     .summary = N_("render chat templates"),
-    .details = N_("Each line is {\"template\", \"vars\"}, or {\"template\", \"messages\", \"tools\", \"kwargs\"} where kwargs holds every other "
-                  "variable. \"clock\": \"2025-07-04T09:05:06\" fixes the time that strftime_now sees."),
+    .details = N_("Each line is {\"template\", \"vars\"}, or {\"template\", \"messages\", \"tools\", \"kwargs\"} where "
+                  "kwargs holds every other variable. \"clock\": \"2025-07-04T09:05:06\" fixes the time that "
+                  "strftime_now sees."),
     .output = N_("For each line read {\"rendered\"} or {\"error\", \"line\", \"column\"}, in order, flushed."),
     .operands = operands,
     .n_operands = COUNT_OF(operands),

@@ -4,6 +4,7 @@
 
 #include "cli/answer.h"
 #include "cli/commands.h"
+#include "cli/run_prompt.h"
 #include "cli/term.h"
 #include "engine/engine.h"
 
@@ -14,73 +15,27 @@
 struct options {
     cli_model model;
     cli_sampling sampling;
-    const char *path, *file, *system;
-    arg_texts prompt;
-    arg_ids ids;
+    run_prompt prompt;
+    const char *path;
     arg_count n_answers, n_logprobs;
-    bool is_chat, is_raw, echoes, is_json, has_specials;
+    bool is_raw, echoes, is_json;
 };
 
 static bool check(const struct options *o, ern_err *e) {
-    const int sources = (o->prompt.n > 0) + (o->file != NULL) + o->ids.is_given;
-    if (sources > 1) return ern_fail(e, ERN_ARG, _("run: the prompt comes from an argument, from --file or from --ids: found %d of them, one wanted"), sources);
-    if (o->is_raw && (o->is_chat || o->system)) return ern_fail(e, ERN_ARG, _("run: --raw goes neither with --chat nor with --system"));
-    if (o->ids.is_given && (o->is_chat || o->system)) return ern_fail(e, ERN_ARG, _("run: --ids is a whole prompt: it goes neither with --chat nor with --system"));
+    const int sources = (o->prompt.words.n > 0) + (o->prompt.file != NULL) + o->prompt.ids.is_given;
+    if (sources > 1)
+        return ern_fail(e, ERN_ARG,
+                        _("run: the prompt comes from an argument, from --file or from --ids: found %d of them, one "
+                          "wanted"), sources);
+    if (o->is_raw && (o->prompt.is_chat || o->prompt.system))
+        return ern_fail(e, ERN_ARG, _("run: --raw goes neither with --chat nor with --system"));
+    if (o->prompt.ids.is_given && (o->prompt.is_chat || o->prompt.system))
+        return ern_fail(e, ERN_ARG, _("run: --ids is a whole prompt: it goes neither with --chat nor with --system"));
     if (o->n_logprobs.v && !o->is_json) return ern_fail(e, ERN_ARG, _("run: --logprobs wants --json"));
-    if (sources == 0 && term_is_tty(stdin)) return ern_fail(e, ERN_ARG, _("run: the prompt is missing: give it as an argument, with --file or on standard input"));
+    if (sources == 0 && term_is_tty(stdin))
+        return ern_fail(e, ERN_ARG,
+                        _("run: the prompt is missing: give it as an argument, with --file or on standard input"));
     return true;
-}
-
-static bool read_text(const struct options *o, ern_buf *text, ern_err *e) {
-    for (size_t i = 0; i < o->prompt.n; i++)
-        if ((i && !buf_char(text, ' ', e)) || !buf_str(text, o->prompt.item[i], e)) return false;
-    if (o->prompt.n == 0 && !cli_read_all(o->file ? o->file : "-", text, e)) return false;
-    if (o->prompt.n == 0 && text->len && text->data[text->len - 1] == '\n') text->data[--text->len] = '\0';
-    return buf_reserve(text, 1, e);
-}
-
-static bool chat_prompt(const struct options *o, const ern_engine *eng, const ern_buf *text, ern_tokens *out, ern_err *e) {
-    json_t *messages = json_array(), *user = json_pack("{s:s, s:s%}", "role", "user", "content", text->data, text->len);
-    if (!user) {
-        json_decref(messages);
-        return ern_fail(e, ERN_FORMAT, _("the prompt is not valid UTF-8"));
-    }
-    if (o->system) json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system", "content", o->system));
-    json_array_append_new(messages, user);
-    char *json = json_dumps(messages, JSON_COMPACT);
-    const bool ok = json ? ern_chat_tokens(eng, json, true, out, e) : ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
-    free(json);
-    json_decref(messages);
-    return ok;
-}
-
-/* A raw text begins with the token that begins texts where the tokenizer says so. */
-static bool raw_prompt(const struct options *o, const ern_engine *eng, const ern_buf *text, ern_tokens *out, ern_err *e) {
-    ern_ids ids = { 0 };
-    if (!eng->tokenizer) return ern_tokenize(eng, text->data, text->len, false, out, e);       /* says what is missing */
-    const bool ok = tokenizer_encode(eng->tokenizer, text->data, text->len, TOKENIZER_ADD | (o->has_specials ? TOKENIZER_SPECIALS : TOKENIZER_PLAIN), &ids, e) &&
-                    (ids.n > 0 || ern_fail(e, ERN_ARG, _("run: the prompt is empty")));
-    if (!ok) {
-        ids_deinit(&ids);
-        return false;
-    }
-    *out = (ern_tokens){ ids.id, ids.n, ids.cap };
-    return true;
-}
-
-static bool make_prompt(const struct options *o, const ern_engine *eng, ern_tokens *out, ern_err *e) {
-    ern_buf text = { 0 };
-    bool ok;
-    if (o->ids.is_given) {
-        if (o->ids.n == 0) return ern_fail(e, ERN_ARG, _("run: the prompt is empty"));
-        if (!(out->id = mem_zalloc(o->ids.n, sizeof *out->id, "ids", e))) return false;
-        memcpy(out->id, o->ids.id, o->ids.n * sizeof *out->id);
-        out->n = out->cap = o->ids.n;
-        return true;
-    }
-    ok = read_text(o, &text, e) && (o->is_chat || o->system ? chat_prompt(o, eng, &text, out, e) : raw_prompt(o, eng, &text, out, e));
-    buf_deinit(&text);
-    return ok;
 }
 
 static bool on_progress(void *ctx, size_t done, size_t total) {
@@ -91,7 +46,8 @@ static bool on_progress(void *ctx, size_t done, size_t total) {
 /* The context: as asked, or what prompt and answer need, at least the usual one and at most the model's. */
 static ern_session *open_session(const struct options *o, ern_engine *eng, size_t n_prompt, ern_err *e) {
     cli_model m = o->model;
-    const size_t room = o->sampling.max_tokens.v ? (size_t)o->sampling.max_tokens.v : ANSWER_ROOM, most = ern_engine_max_context(eng);
+    const size_t room = o->sampling.max_tokens.v ? (size_t)o->sampling.max_tokens.v : ANSWER_ROOM,
+        most = ern_engine_max_context(eng);
     if (!m.ctx.is_given) {
         m.ctx.v = room < most && n_prompt < most - room ? n_prompt + room : most;
         if (m.ctx.v < LEAST_CONTEXT) m.ctx.v = LEAST_CONTEXT < most ? LEAST_CONTEXT : most;
@@ -99,7 +55,8 @@ static ern_session *open_session(const struct options *o, ern_engine *eng, size_
     return cli_session_open(eng, &m, e);
 }
 
-static bool answer_all(const struct options *o, ern_engine *eng, cli_sampler *sampler, answer_job *job, bool *was_stopped, ern_err *e) {
+static bool answer_all(const struct options *o, ern_engine *eng, cli_sampler *sampler, answer_job *job, bool *was_stopped,
+                       ern_err *e) {
     term_progress progress;
     bool ok = false;
     ern_session *s = open_session(o, eng, job->prompt->n, e), *copy = NULL;
@@ -126,7 +83,8 @@ static int run(const void *options) {
     ern_err e = { 0 };
     ern_tokens prompt = { 0 };
     cli_sampler sampler = { 0 };
-    answer_job job = { .prompt = &prompt, .is_json = o->is_json, .echoes = o->echoes, .n_answers = o->n_answers.is_given ? (size_t)o->n_answers.v : 1 };
+    answer_job job = { .prompt = &prompt, .is_json = o->is_json, .echoes = o->echoes, .n_answers = o->n_answers.is_given ?
+                       (size_t)o->n_answers.v : 1 };
     bool ok = false, was_stopped = false;
     ern_engine *eng = NULL;
     cli_catch_interrupt();
@@ -135,7 +93,7 @@ static int run(const void *options) {
     job.load_s = cli_now() - started;
     job.eng = eng;
     job.has_text = eng->tokenizer != NULL;
-    if (!cli_sampler_init(&sampler, eng, &o->sampling, &e) || !make_prompt(o, eng, &prompt, &e)) goto out;
+    if (!cli_sampler_init(&sampler, eng, &o->sampling, &e) || !run_prompt_make(&prompt, &o->prompt, eng, &e)) goto out;
     sampler.s.n_logprobs = (size_t)o->n_logprobs.v;
     ok = answer_all(o, eng, &sampler, &job, &was_stopped, &e);
 out:
@@ -148,12 +106,17 @@ out:
 
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
-    { .name = "file", .letter = 'f', .kind = ARG_TEXT, .value = "FILE", .help = N_("read the prompt from a file; - is standard input"), .offset = AT(file) },
-    { .name = "ids", .kind = ARG_IDS, .value = "1,2,3", .help = N_("token ids are the prompt"), .offset = AT(ids) },
-    { .name = "chat", .kind = ARG_FLAG, .help = N_("the prompt is a message: use the chat template"), .offset = AT(is_chat) },
-    { .name = "raw", .kind = ARG_FLAG, .help = N_("the prompt is the beginning of a text (as without --chat)"), .offset = AT(is_raw) },
-    { .name = "system", .letter = 's', .kind = ARG_TEXT, .value = "TEXT", .help = N_("system message; implies --chat"), .offset = AT(system) },
-    { .name = "special", .kind = ARG_FLAG, .help = N_("special tokens written in a raw prompt become tokens"), .offset = AT(has_specials) },
+    { .name = "file", .letter = 'f', .kind = ARG_TEXT, .value = "FILE",
+      .help = N_("read the prompt from a file; - is standard input"), .offset = AT(prompt.file) },
+    { .name = "ids", .kind = ARG_IDS, .value = "1,2,3", .help = N_("token ids are the prompt"), .offset = AT(prompt.ids) },
+    { .name = "chat", .kind = ARG_FLAG, .help = N_("the prompt is a message: use the chat template"),
+      .offset = AT(prompt.is_chat) },
+    { .name = "raw", .kind = ARG_FLAG, .help = N_("the prompt is the beginning of a text (as without --chat)"),
+      .offset = AT(is_raw) },
+    { .name = "system", .letter = 's', .kind = ARG_TEXT, .value = "TEXT", .help = N_("system message; implies --chat"),
+      .offset = AT(prompt.system) },
+    { .name = "special", .kind = ARG_FLAG, .help = N_("special tokens written in a raw prompt become tokens"),
+      .offset = AT(prompt.has_specials) },
     { .name = "answers", .letter = 'n', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_ANSWERS,
       .help = N_("write N answers, with seed, seed + 1, ..."), .offset = AT(n_answers) },
     { .name = "echo", .kind = ARG_FLAG, .help = N_("print the prompt before the answer"), .offset = AT(echoes) },
@@ -164,18 +127,20 @@ static const arg_option table[] = {
 static const arg_group group = { N_("Prompt and output:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
     { "MODEL", ARG_REQUIRED, N_("a folder, a GGUF file, or the name of a fetched model"), AT(path) },
-    { "PROMPT", ARG_REST, N_("the prompt; standard input when there is none and no --file or --ids"), AT(prompt) },
+    { "PROMPT", ARG_REST, N_("the prompt; standard input when there is none and no --file or --ids"), AT(prompt.words) },
 };
 
 const arg_command cmd_run = {
     .name = "run",
     .summary = N_("answer one prompt"),
-    .output = N_("The answer as it is written; several answers are separated by a line ---. With --json, for each answer one line {\"index\", "
-                 "\"ids\", \"text\", \"finish\", \"end_id\", \"n_prompt\", \"n_tokens\", \"timings\"}: ids holds every token written, the end "
-                 "token included; finish is end, stop, length or interrupted; end_id is the token that ended it or -1; --logprobs adds "
-                 "\"logprobs\" [{\"id\", \"text\", \"logprob\", \"top\"}], --echo \"prompt_ids\". One newline at the end of a prompt from a file "
-                 "or standard input is left out."),
-    .examples = "  ernie run MODEL 'Large language model is' --max-tokens 40\n  ernie run MODEL --chat 'Who was Zhang Heng?' --temp 0\n"
+    .output = N_("The answer as it is written; several answers are separated by a line ---. With --json, for each "
+                 "answer one line {\"index\", \"ids\", \"text\", \"finish\", \"end_id\", \"n_prompt\", \"n_tokens\", "
+                 "\"timings\"}: ids holds every token written, the end token included; finish is end, stop, length or "
+                 "interrupted; end_id is the token that ended it or -1; --logprobs adds \"logprobs\" [{\"id\", "
+                 "\"text\", \"logprob\", \"top\"}], --echo \"prompt_ids\". One newline at the end of a prompt from a "
+                 "file or standard input is left out."),
+    .examples = "  ernie run MODEL 'Large language model is' --max-tokens 40\n  ernie run MODEL --chat 'Who was Zhang "
+                "Heng?' --temp 0\n"
                 "  ernie run MODEL --ids 1,2,3 --max-tokens 8 --temp 0 --json",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

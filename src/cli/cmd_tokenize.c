@@ -11,7 +11,8 @@ static json_t *pieces_json(const ern_tokenizer *t, const ern_ids *ids) {
     json_t *list = json_array();
     for (size_t i = 0; list && i < ids->n; i++) {
         const char *piece = tokenizer_piece(t, ids->id[i]);
-        if (json_array_append_new(list, piece ? json_string(piece) : json_null()) != 0) json_array_append_new(list, json_null());
+        if (json_array_append_new(list, piece ? json_string(piece) : json_null()) != 0)
+            json_array_append_new(list, json_null());
     }
     return list;
 }
@@ -34,7 +35,8 @@ static json_t *tokenize(const ern_tokenizer *t, const char *text, size_t n, unsi
 static bool one_line(const ern_tokenizer *t, const cli_lines *in, unsigned flags, ern_err *e) {
     ern_err why = { 0 };
     json_t *record = cli_record(in, &why), *text = json_object_get(record, "text"), *line = NULL;
-    if (record && !json_is_string(text)) ern_fail(&why, ERN_FORMAT, _("line %zu: \"text\" is missing or no string"), in->number);
+    if (record && !json_is_string(text))
+        ern_fail(&why, ERN_FORMAT, _("line %zu: \"text\" is missing or no string"), in->number);
     else if (record) line = tokenize(t, json_string_value(text), json_string_length(text), flags, &why);
     json_decref(record);
     return cli_print_json(line ? line : cli_error_json(&why), e);
@@ -53,7 +55,8 @@ static bool print_text(const ern_tokenizer *t, const arg_texts *words, unsigned 
     ern_buf text = { 0 };
     ern_ids ids = { 0 };
     bool ok = true;
-    for (size_t i = 0; ok && i < words->n; i++) ok = (i == 0 || buf_char(&text, ' ', e)) && buf_str(&text, words->item[i], e);
+    for (size_t i = 0; ok && i < words->n; i++)
+        ok = (i == 0 || buf_char(&text, ' ', e)) && buf_str(&text, words->item[i], e);
     if (ok && words->n == 0) ok = cli_read_all("-", &text, e);
     ok = ok && tokenizer_encode(t, text.data ? text.data : "", text.len, flags, &ids, e);
     for (size_t i = 0; ok && i < ids.n; i++) printf("%7d  %s\n", (int)ids.id[i], tokenizer_piece(t, ids.id[i]));
@@ -75,15 +78,19 @@ static int run(const void *options) {
 }
 
 static const arg_option table[] = {
-    { .name = "jsonl", .kind = ARG_FLAG, .help = N_("read lines {\"text\"} from standard input, write one JSON object for each"),
+    { .name = "jsonl", .kind = ARG_FLAG,
+      .help = N_("read lines {\"text\"} from standard input, write one JSON object for each"),
       .offset = offsetof(struct options, is_jsonl) },
-    { .name = "plain", .kind = ARG_FLAG, .help = N_("take special tokens in the text as plain text"), .offset = offsetof(struct options, is_plain) },
-    { .name = "add-special", .kind = ARG_FLAG, .help = N_("add the tokens that begin and end a text where the tokenizer says so"),
+    { .name = "plain", .kind = ARG_FLAG, .help = N_("take special tokens in the text as plain text"),
+      .offset = offsetof(struct options, is_plain) },
+    { .name = "add-special", .kind = ARG_FLAG,
+      .help = N_("add the tokens that begin and end a text where the tokenizer says so"),
       .offset = offsetof(struct options, adds) },
 };
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
-    { "MODEL", ARG_REQUIRED, N_("a model, a folder with tokenizer files alone, a tokenizer.json, tokenizer.model, vocab.txt or GGUF file"),
+    { "MODEL", ARG_REQUIRED,
+      N_("a model, a folder with tokenizer files alone, a tokenizer.json, tokenizer.model, vocab.txt or GGUF file"),
       offsetof(struct options, model) },
     { "TEXT", ARG_REST, N_("what to tokenize; standard input otherwise"), offsetof(struct options, text) },
 };
@@ -91,7 +98,8 @@ static const arg_operand operands[] = {
 const arg_command cmd_tokenize = {
     .name = "tokenize",
     .summary = N_("show the tokens of a text"),
-    .output = N_("A line for each token: id, piece. With --jsonl, for each line read: {\"ids\", \"pieces\", \"decoded\"} or {\"error\"}, in order, flushed."),
+    .output = N_("A line for each token: id, piece. With --jsonl, for each line read: {\"ids\", \"pieces\", "
+                 "\"decoded\"} or {\"error\"}, in order, flushed."),
     .examples = "  ernie tokenize MODEL 'Hello, world'\n  echo '{\"text\": \"Hello\"}' | ernie tokenize MODEL --jsonl",
     .operands = operands,
     .n_operands = COUNT_OF(operands),

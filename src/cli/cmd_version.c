@@ -11,7 +11,8 @@ static int run(const void *options) {
         printf("ernie %s\n", ERN_VERSION);
         return 0;
     }
-    json_t *line = json_pack("{s:s, s:s, s:s, s:s}", "version", ERN_VERSION, "compiler", __VERSION__, "jansson", JANSSON_VERSION, "curl",
+    json_t *line = json_pack("{s:s, s:s, s:s, s:s}", "version", ERN_VERSION, "compiler", __VERSION__, "jansson",
+                             JANSSON_VERSION, "curl",
                              LIBCURL_VERSION);
     return cli_print_json(line, &e) ? 0 : cli_fail(&e);
 }

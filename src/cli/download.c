@@ -82,10 +82,12 @@ static bool begin_body(struct transfer *t) {
     curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     t->has_begun = true;
     if (t->fp && t->asked_from && (status != 206 || t->range_from != t->asked_from)) {
-        if (ftruncate(fileno(t->fp), 0) != 0 || fseeko(t->fp, 0, SEEK_SET) != 0) return ern_fail(&t->error, ERN_IO, "%s: %s", t->name, strerror(errno));
+        if (ftruncate(fileno(t->fp), 0) != 0 || fseeko(t->fp, 0, SEEK_SET) != 0)
+            return ern_fail(&t->error, ERN_IO, "%s: %s", t->name, strerror(errno));
         sha256_begin(&t->sum);
         t->done = t->asked_from = 0;
-        if (status == 206) return ern_fail(&t->error, ERN_FORMAT, _("%s: the server sent another part than asked for"), t->name);
+        if (status == 206)
+            return ern_fail(&t->error, ERN_FORMAT, _("%s: the server sent another part than asked for"), t->name);
     }
     if (length >= 0 && t->total == 0) t->total = t->done + (uint64_t)length;
     return true;
@@ -96,7 +98,8 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *ctx) {
     const size_t n = size * count;
     if (!t->has_begun && !begin_body(t)) { t->has_failed = true; return 0; }
     if (t->text) {
-        if (t->text->len + n > MAX_TEXT) t->has_failed = !ern_fail(&t->error, ERN_LIMIT, _("%s: more than %zu bytes"), t->name, MAX_TEXT);
+        if (t->text->len + n > MAX_TEXT)
+            t->has_failed = !ern_fail(&t->error, ERN_LIMIT, _("%s: more than %zu bytes"), t->name, MAX_TEXT);
         else t->has_failed = !buf_add(t->text, bytes, n, &t->error);
         return t->has_failed ? 0 : n;
     }
@@ -124,37 +127,54 @@ static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t u
 static bool set_up(struct transfer *t, const char *url, const char *token, ern_err *e) {
     CURL *c = t->curl = curl_easy_init();
     if (!c) return ern_fail(e, ERN_NOMEM, _("%s: no memory for a transfer"), t->name);
-    bool ok = curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK && curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L) == CURLE_OK &&
+    bool ok = curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK &&
+        curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L) == CURLE_OK &&
               curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS) == CURLE_OK &&
               curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
               curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_USERAGENT, "ernie/" ERN_VERSION) == CURLE_OK && curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L) == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S) == CURLE_OK && curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, STALL_S) == CURLE_OK && curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK && curl_easy_setopt(c, CURLOPT_HEADERDATA, t) == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK && curl_easy_setopt(c, CURLOPT_WRITEDATA, t) == CURLE_OK &&
-              curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) == CURLE_OK && curl_easy_setopt(c, CURLOPT_XFERINFODATA, t) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_USERAGENT, "ernie/" ERN_VERSION) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, STALL_S) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_HEADERDATA, t) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_WRITEDATA, t) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_XFERINFODATA, t) == CURLE_OK &&
               curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L) == CURLE_OK;
     /* libcurl sends a bearer token to the first host alone. */
-    if (ok && token) ok = curl_easy_setopt(c, CURLOPT_HTTPAUTH, CURLAUTH_BEARER) == CURLE_OK && curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, token) == CURLE_OK;
+    if (ok && token)
+        ok = curl_easy_setopt(c, CURLOPT_HTTPAUTH, CURLAUTH_BEARER) == CURLE_OK &&
+            curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, token) == CURLE_OK;
     return ok || ern_fail(e, ERN_MISSING, _("%s: this libcurl cannot be set up for the transfer"), t->name);
 }
 
 static bool explain(const struct transfer *t, CURLcode code, long status, ern_err *e) {
     if (t->has_failed) { *e = t->error; return false; }
-    if (code == CURLE_ABORTED_BY_CALLBACK) return ern_fail(e, ERN_STOPPED, _("%s: stopped; run the command again to go on"), t->name);
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return ern_fail(e, ERN_STOPPED, _("%s: stopped; run the command again to go on"), t->name);
     if (status == 404) return ern_fail(e, ERN_NOTFOUND, _("%s: the server does not have it (HTTP 404)"), t->name);
-    if (status == 401 || status == 403) return ern_fail(e, ERN_ARG, _("%s: access denied (HTTP %ld): is the name right? private models want HF_TOKEN"), t->name, status);
+    if (status == 401 || status == 403)
+        return ern_fail(e, ERN_ARG, _("%s: access denied (HTTP %ld): is the name right? private models want HF_TOKEN"),
+                        t->name, status);
     if (status >= 400) return ern_fail(e, ERN_IO, _("%s: the server answered HTTP %ld"), t->name, status);
     if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_PROXY)
-        return ern_fail(e, ERN_IO, _("%s: no connection (%s). Models that are on this machine already run without a network"), t->name, curl_easy_strerror(code));
-    if (code == CURLE_TOO_MANY_REDIRECTS) return ern_fail(e, ERN_IO, _("%s: more than %d redirects"), t->name, MAX_REDIRECTS);
+        return ern_fail(e, ERN_IO,
+                        _("%s: no connection (%s). Models that are on this machine already run without a network"),
+                            t->name, curl_easy_strerror(code));
+    if (code == CURLE_TOO_MANY_REDIRECTS)
+        return ern_fail(e, ERN_IO, _("%s: more than %d redirects"), t->name, MAX_REDIRECTS);
     return ern_fail(e, ERN_IO, "%s: %s", t->name, curl_easy_strerror(code));
 }
 
 static bool is_transient(CURLcode code, long status) {
-    return status >= 500 || status == 429 || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
-           code == CURLE_OPERATION_TIMEDOUT || code == CURLE_GOT_NOTHING || code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM;
+    return status >= 500 || status == 429 || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR ||
+           code == CURLE_SEND_ERROR ||
+           code == CURLE_OPERATION_TIMEDOUT || code == CURLE_GOT_NOTHING || code == CURLE_HTTP2 ||
+               code == CURLE_HTTP2_STREAM;
 }
 
 static void pause_before(int attempt) {
@@ -220,7 +240,8 @@ static bool request(struct transfer *t, const download_job *job, bool *again, er
     if (code == CURLE_OK) return ern_fail(e, ERN_IO, "%s: %s", t->name, strerror(errno));
     if (status == 416 && t->asked_from) {               /* nothing beyond what is there: whole, or too long */
         *again = !(job->size && t->done == job->size);
-        return *again ? start_over(t, e) && ern_fail(e, ERN_IO, _("%s: the server answered HTTP %ld"), t->name, status) : true;
+        return *again ? start_over(t, e) && ern_fail(e, ERN_IO, _("%s: the server answered HTTP %ld"), t->name, status) :
+               true;
     }
     *again = !t->has_failed && is_transient(code, status);
     return explain(t, code, status, e);
@@ -249,9 +270,11 @@ static bool check(const struct transfer *t, const download_job *job, download_re
     r->size = t->done;
     r->is_checked = wanted != NULL;
     if (job->size && t->done != job->size)
-        return ern_fail(e, ERN_FORMAT, _("%s: %llu bytes came, %llu were announced"), t->name, (unsigned long long)t->done, (unsigned long long)job->size);
+        return ern_fail(e, ERN_FORMAT, _("%s: %llu bytes came, %llu were announced"), t->name,
+                        (unsigned long long)t->done, (unsigned long long)job->size);
     if (wanted && strcasecmp(wanted, r->sha256) != 0)
-        return ern_fail(e, ERN_FORMAT, _("%s: wrong checksum: found sha256 %s, %s wanted; the file was thrown away"), t->name, r->sha256, wanted);
+        return ern_fail(e, ERN_FORMAT, _("%s: wrong checksum: found sha256 %s, %s wanted; the file was thrown away"),
+                        t->name, r->sha256, wanted);
     return true;
 }
 

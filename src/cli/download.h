@@ -11,9 +11,11 @@ typedef struct {
     const char *token;          /* bearer token, or NULL */
 } download_job;
 
-typedef struct { uint64_t size, resumed_from; char sha256[65]; bool is_checked; } download_result;     /* is_checked: the sum was compared with a known one */
+/* is_checked: the sum was compared with a known one */
+typedef struct { uint64_t size, resumed_from; char sha256[65]; bool is_checked; } download_result;
 
-typedef bool (*download_fn)(void *ctx, uint64_t done, uint64_t total);      /* total 0: unknown; false stops, path.part stays */
+/* total 0: unknown; false stops, path.part stays */
+typedef bool (*download_fn)(void *ctx, uint64_t done, uint64_t total);
 
 bool download_file(const download_job *job, download_fn progress, void *ctx, download_result *out, ern_err *e);
 

@@ -34,7 +34,8 @@ int cli_finish(int status) {
 
 bool cli_print_json(json_t *taken, ern_err *e) {
     if (!taken) return ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
-    const bool ok = json_dumpf(taken, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && putchar('\n') != EOF && fflush(stdout) == 0;
+    const bool ok = json_dumpf(taken, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && putchar('\n') != EOF &&
+        fflush(stdout) == 0;
     json_decref(taken);
     return ok || ern_fail(e, ERN_IO, _("standard output: %s"), strerror(errno));
 }
@@ -106,7 +107,8 @@ bool cli_lines_next(cli_lines *l, bool *is_end, ern_err *e) {
     l->number++;
     while ((c = getc(l->fp)) != EOF && c != '\n') {
         if (l->n + 2 > l->cap) {
-            if (l->n >= CLI_MAX_LINE) return ern_fail(e, ERN_LIMIT, _("%s: line %zu is longer than %zu bytes"), l->name, l->number, CLI_MAX_LINE);
+            if (l->n >= CLI_MAX_LINE)
+                return ern_fail(e, ERN_LIMIT, _("%s: line %zu is longer than %zu bytes"), l->name, l->number, CLI_MAX_LINE);
             const size_t cap = l->cap ? 2 * l->cap : 4096;
             char *p = realloc(l->text, cap);
             if (!p) return ern_fail(e, ERN_NOMEM, _("%s: no memory for line %zu"), l->name, l->number);

@@ -23,7 +23,8 @@ static char *locale_folder(void) {
     if (!slash) return NULL;
     *slash = '\0';
     for (size_t i = 0; i < COUNT_OF(places); i++) {
-        char *path = file_join(program, places[i], NULL), *probe = path ? file_join(path, "zh_CN/LC_MESSAGES/ernie.mo", NULL) : NULL;
+        char *path = file_join(program, places[i], NULL),
+            *probe = path ? file_join(path, "zh_CN/LC_MESSAGES/ernie.mo", NULL) : NULL;
         const bool is_there = probe && file_exists(probe);
         free(probe);
         if (is_there) return path;

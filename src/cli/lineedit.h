@@ -14,6 +14,7 @@ bool lineedit_is_terminal(const lineedit *l);
 
 /* *text: without its line end, until the next call. Ctrl-C at the prompt is LINE_INTERRUPTED. */
 enum lineedit_kind lineedit_read(lineedit *l, const char *prompt, const char **text, ern_err *e);
-void lineedit_remember(lineedit *l, const char *line);          /* into the history, if it is not there already as the last one */
+/* into the history, if it is not there already as the last one */
+void lineedit_remember(lineedit *l, const char *line);
 
 #endif

@@ -12,12 +12,12 @@
 
 #define CPU_CHOICES "auto|scalar|avx2|avx512|neon"
 
-#define COMPUTE_OPTIONS                                                                                                        \
-    { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_THREADS,                        \
-      .help = N_("threads to compute with; all cores otherwise"), .offset = offsetof(cli_model, threads) },                    \
-    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CPU_CHOICES,                                             \
-      .help = N_("the best instructions that may be used"), .offset = offsetof(cli_model, cpu) },                              \
-    { .name = "exact", .kind = ARG_FLAG, .help = N_("32-bit activations everywhere, also against quantised weights"),          \
+#define COMPUTE_OPTIONS \
+    { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_THREADS, \
+      .help = N_("threads to compute with; all cores otherwise"), .offset = offsetof(cli_model, threads) }, \
+    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CPU_CHOICES, \
+      .help = N_("the best instructions that may be used"), .offset = offsetof(cli_model, cpu) }, \
+    { .name = "exact", .kind = ARG_FLAG, .help = N_("32-bit activations everywhere, also against quantised weights"), \
       .offset = offsetof(cli_model, is_exact) }
 
 static const arg_option compute_options[] = { COMPUTE_OPTIONS };
@@ -26,7 +26,8 @@ const arg_group cli_compute_group = { N_("Computing:"), compute_options, COUNT_O
 static const arg_option model_options[] = {
     COMPUTE_OPTIONS,
     { .name = "ctx", .letter = 'c', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_CONTEXT,
-      .help = N_("tokens of context (32K is 32768); what the model allows, at most 4096, otherwise"), .offset = offsetof(cli_model, ctx) },
+      .help = N_("tokens of context (32K is 32768); what the model allows, at most 4096, otherwise"),
+          .offset = offsetof(cli_model, ctx) },
     { .name = "kv", .kind = ARG_CHOICE, .value = "TYPE", .choices = "f16|bf16|f32",
       .help = N_("how keys and values are kept; f16 otherwise"), .offset = offsetof(cli_model, kv) },
     { .name = "template", .kind = ARG_TEXT, .value = "FILE", .help = N_("a Jinja chat template instead of the model's own"),
@@ -35,30 +36,40 @@ static const arg_option model_options[] = {
 const arg_group cli_model_group = { N_("Model:"), model_options, COUNT_OF(model_options) };
 
 static const arg_option sampling_options[] = {
-    { .name = "max-tokens", .kind = ARG_COUNT, .value = "N", .help = N_("longest answer in tokens; 0: until the context is full"),
+    { .name = "max-tokens", .kind = ARG_COUNT, .value = "N",
+      .help = N_("longest answer in tokens; 0: until the context is full"),
       .offset = offsetof(cli_sampling, max_tokens) },
-    { .name = "temp", .kind = ARG_REAL, .value = "X", .low = 0, .high = 100, .help = N_("temperature; 0 always takes the best token"),
+    { .name = "temp", .kind = ARG_REAL, .value = "X", .low = 0, .high = 100,
+      .help = N_("temperature; 0 always takes the best token"),
       .offset = offsetof(cli_sampling, temperature) },
     { .name = "top-k", .kind = ARG_COUNT, .value = "N", .help = N_("draw from the N best tokens; 0: from all"),
       .offset = offsetof(cli_sampling, top_k) },
-    { .name = "top-p", .kind = ARG_REAL, .value = "P", .high = 1, .help = N_("draw from the best tokens that together have this probability"),
+    { .name = "top-p", .kind = ARG_REAL, .value = "P", .high = 1,
+      .help = N_("draw from the best tokens that together have this probability"),
       .offset = offsetof(cli_sampling, top_p) },
-    { .name = "min-p", .kind = ARG_REAL, .value = "P", .high = 1, .help = N_("leave out tokens less probable than P times the best"),
+    { .name = "min-p", .kind = ARG_REAL, .value = "P", .high = 1,
+      .help = N_("leave out tokens less probable than P times the best"),
       .offset = offsetof(cli_sampling, min_p) },
     { .name = "repetition-penalty", .kind = ARG_REAL, .value = "X", .low = 0.01, .high = 100,
       .help = N_("divide the scores of tokens seen before; 1: off"), .offset = offsetof(cli_sampling, repetition) },
     { .name = "frequency-penalty", .kind = ARG_REAL, .value = "X", .low = -2, .high = 2,
-      .help = N_("lower the scores of tokens of the answer by X for each time"), .offset = offsetof(cli_sampling, frequency) },
+      .help = N_("lower the scores of tokens of the answer by X for each time"),
+          .offset = offsetof(cli_sampling, frequency) },
     { .name = "presence-penalty", .kind = ARG_REAL, .value = "X", .low = -2, .high = 2,
       .help = N_("lower the scores of tokens of the answer by X once"), .offset = offsetof(cli_sampling, presence) },
-    { .name = "seed", .kind = ARG_COUNT, .value = "N", .help = N_("the same seed gives the same text"), .offset = offsetof(cli_sampling, seed) },
-    { .name = "stop", .kind = ARG_TEXTS, .value = "TEXT", .help = N_("end the answer before this text"), .offset = offsetof(cli_sampling, stop) },
-    { .name = "stop-id", .kind = ARG_TEXTS, .value = "ID", .help = N_("end the answer at this token"), .offset = offsetof(cli_sampling, stop_ids) },
+    { .name = "seed", .kind = ARG_COUNT, .value = "N", .help = N_("the same seed gives the same text"),
+      .offset = offsetof(cli_sampling, seed) },
+    { .name = "stop", .kind = ARG_TEXTS, .value = "TEXT", .help = N_("end the answer before this text"),
+      .offset = offsetof(cli_sampling, stop) },
+    { .name = "stop-id", .kind = ARG_TEXTS, .value = "ID", .help = N_("end the answer at this token"),
+      .offset = offsetof(cli_sampling, stop_ids) },
     { .name = "logit-bias", .kind = ARG_TEXTS, .value = "ID=X", .help = N_("add X to the score of a token"),
       .offset = offsetof(cli_sampling, bias) },
-    { .name = "ignore-end", .kind = ARG_FLAG, .help = N_("go on past the model's own end tokens"), .offset = offsetof(cli_sampling, ignores_end) },
+    { .name = "ignore-end", .kind = ARG_FLAG, .help = N_("go on past the model's own end tokens"),
+      .offset = offsetof(cli_sampling, ignores_end) },
 };
-const arg_group cli_sampling_group = { N_("Sampling (otherwise as the model's generation_config says):"), sampling_options, COUNT_OF(sampling_options) };
+const arg_group cli_sampling_group = { N_("Sampling (otherwise as the model's generation_config says):"),
+                                       sampling_options, COUNT_OF(sampling_options) };
 
 /* ---- models ---- */
 
@@ -110,7 +121,8 @@ char *cli_models_folder(ern_err *e) {
 
 char *cli_model_path(const char *name, ern_err *e) {
     char *folder = NULL, *path = NULL;
-    if (!file_exists(name) && name[0] != '/' && name[0] != '.' && (folder = cli_models_folder(NULL)) && (path = file_join(folder, name, NULL)) &&
+    if (!file_exists(name) && name[0] != '/' && name[0] != '.' && (folder = cli_models_folder(NULL)) &&
+        (path = file_join(folder, name, NULL)) &&
         !file_exists(path)) {
         free(path);
         path = NULL;
@@ -123,14 +135,16 @@ char *cli_model_path(const char *name, ern_err *e) {
 
 static bool read_id(const char *text, const char *option, char **end, int32_t *out, ern_err *e) {
     const long long v = strtoll(text, end, 10);
-    if (*end == text || v < 0 || v > INT32_MAX) return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", a token id wanted"), option, text);
+    if (*end == text || v < 0 || v > INT32_MAX)
+        return ern_fail(e, ERN_ARG, _("--%s: found \"%s\", a token id wanted"), option, text);
     *out = (int32_t)v;
     return true;
 }
 
 static bool read_bias(cli_sampler *out, const arg_texts *list, ern_err *e) {
     if (list->n == 0) return true;
-    if (list->n > MAX_LOGIT_BIAS) return ern_fail(e, ERN_LIMIT, _("--logit-bias: %zu times, at most %d"), list->n, MAX_LOGIT_BIAS);
+    if (list->n > MAX_LOGIT_BIAS)
+        return ern_fail(e, ERN_LIMIT, _("--logit-bias: %zu times, at most %d"), list->n, MAX_LOGIT_BIAS);
     if (!(out->bias = mem_zalloc(list->n, sizeof *out->bias, "logit bias", e))) return false;
     for (size_t i = 0; i < list->n; i++) {
         char *end = NULL, *stop = NULL;

@@ -59,7 +59,8 @@ static bool make_folders(const char *path, ern_err *e) {
 static bool listing_url(ern_buf *url, const pull_options *o, bool with_blobs, ern_err *e) {
     buf_clear(url);
     if (!buf_printf(url, e, "%s/api/models/", o->base) || !add_escaped(url, o->name, e)) return false;
-    if (strcmp(o->revision, "main") != 0 && (!buf_str(url, "/revision/", e) || !add_escaped(url, o->revision, e))) return false;
+    if (strcmp(o->revision, "main") != 0 && (!buf_str(url, "/revision/", e) || !add_escaped(url, o->revision, e)))
+        return false;
     return !with_blobs || buf_str(url, "?blobs=true", e);
 }
 
@@ -91,11 +92,15 @@ static bool is_wanted(const pull_options *o, const char *name) {
 
 static bool read_entry(entry *out, const json_t *item, const char *model, ern_err *e) {
     const json_t *lfs = json_object_get(item, "lfs"), *size = json_object_get(item, "size");
-    const char *name = json_string_value(json_object_get(item, "rfilename")), *sum = json_string_value(json_object_get(lfs, "sha256"));
+    const char *name = json_string_value(json_object_get(item, "rfilename")),
+        *sum = json_string_value(json_object_get(lfs, "sha256"));
     if (!sum) sum = json_string_value(json_object_get(lfs, "oid"));
     if (json_is_object(lfs) && json_is_integer(json_object_get(lfs, "size"))) size = json_object_get(lfs, "size");
-    if (!name || !is_safe(name)) return ern_fail(e, ERN_FORMAT, _("%s: the list holds the file name \"%s\", a path inside the folder wanted"), model, name ? name : "");
-    *out = (entry){ .name = name, .size = json_is_integer(size) && json_integer_value(size) > 0 ? (uint64_t)json_integer_value(size) : 0,
+    if (!name || !is_safe(name))
+        return ern_fail(e, ERN_FORMAT, _("%s: the list holds the file name \"%s\", a path inside the folder wanted"),
+                        model, name ? name : "");
+    *out = (entry){ .name = name, .size = json_is_integer(size) && json_integer_value(size) > 0 ?
+     * (uint64_t)json_integer_value(size) : 0,
                     .sha256 = sum && strlen(sum) == 64 ? sum : NULL };
     return true;
 }
@@ -166,14 +171,18 @@ static bool pull_file(const pull_options *o, const entry *f, struct running *r, 
     ok = ok && on_download(r, 0, f->size);
     if (ok && was_there) result.size = f->size;
     else if (ok) {
-        ok = buf_printf(&url, e, "%s/", o->base) && add_escaped(&url, o->name, e) && buf_str(&url, "/resolve/", e) && add_escaped(&url, o->revision, e) &&
+        ok = buf_printf(&url, e, "%s/", o->base) && add_escaped(&url, o->name, e) && buf_str(&url, "/resolve/", e) &&
+            add_escaped(&url, o->revision, e) &&
              buf_char(&url, '/', e) && add_escaped(&url, f->name, e);
         const download_job job = { .url = url.data, .path = path, .size = f->size, .sha256 = f->sha256, .token = o->token };
         ok = ok && download_file(&job, on_download, r, &result, e);
     }
     if (ok && report)
-        json_array_append_new(report, json_pack("{s:s, s:I, s:s, s:b, s:s}", "name", f->name, "bytes", (json_int_t)result.size, "sha256", result.sha256,
-                                                "checked", result.is_checked || (was_there && o->verifies && f->sha256), "state", was_there ? "present" : "fetched"));
+        json_array_append_new(report,
+                              json_pack("{s:s, s:I, s:s, s:b, s:s}", "name", f->name, "bytes", (json_int_t)result.size,
+                                        "sha256", result.sha256,
+                                                "checked", result.is_checked || (was_there && o->verifies && f->sha256),
+                                                    "state", was_there ? "present" : "fetched"));
     buf_deinit(&url);
     free(path);
     return ok;
@@ -192,7 +201,9 @@ static bool check_space(const pull_options *o, const entry *list, size_t n, ern_
     }
     if (statvfs(o->folder, &fs) != 0) return true;
     const uint64_t there = (uint64_t)fs.f_bavail * fs.f_frsize;
-    return wanted <= there || ern_fail(e, ERN_LIMIT, _("%s: %llu bytes to fetch, %llu are free on the disk"), o->folder, (unsigned long long)wanted, (unsigned long long)there);
+    return wanted <= there ||
+           ern_fail(e, ERN_LIMIT, _("%s: %llu bytes to fetch, %llu are free on the disk"), o->folder,
+                    (unsigned long long)wanted, (unsigned long long)there);
 }
 
 bool pull_model(const pull_options *o, pull_fn progress, void *ctx, json_t **report, ern_err *e) {

@@ -18,7 +18,8 @@ typedef struct {
 typedef struct { const char *file; size_t index, n_files; uint64_t done, total; bool is_present; } pull_event;
 typedef bool (*pull_fn)(void *ctx, const pull_event *ev);
 
-/* report (may be NULL) gets [{"name", "bytes", "sha256", "checked", "state": "fetched" | "present"}], owned by the caller. */
+/* report (may be NULL) gets [{"name", "bytes", "sha256", "checked", "state": "fetched" | "present"}], owned by the
+ * caller. */
 bool pull_model(const pull_options *o, pull_fn progress, void *ctx, json_t **report, ern_err *e);
 
 #endif

@@ -27,12 +27,14 @@ size_t term_columns(void) {
 
 /* The blocks that terminals draw two columns wide: CJK, Hangul, full-width forms, emoji. */
 static bool is_wide(int32_t cp) {
-    return (cp >= 0x1100 && cp <= 0x115F) || (cp >= 0x2E80 && cp <= 0xA4CF && cp != 0x303F) || (cp >= 0xAC00 && cp <= 0xD7A3) ||
+    return (cp >= 0x1100 && cp <= 0x115F) || (cp >= 0x2E80 && cp <= 0xA4CF && cp != 0x303F) ||
+           (cp >= 0xAC00 && cp <= 0xD7A3) ||
            (cp >= 0xF900 && cp <= 0xFAFF) || (cp >= 0xFE30 && cp <= 0xFE6F) || (cp >= 0xFF00 && cp <= 0xFF60) ||
            (cp >= 0xFFE0 && cp <= 0xFFE6) || (cp >= 0x1F300 && cp <= 0x1FAFF) || (cp >= 0x20000 && cp <= 0x3FFFD);
 }
 
-static bool is_mark(int32_t cp) { return (cp >= 0x0300 && cp <= 0x036F) || cp == 0x200B || cp == 0x200D || (cp >= 0xFE00 && cp <= 0xFE0F); }
+static bool is_mark(int32_t cp) { return (cp >= 0x0300 && cp <= 0x036F) || cp == 0x200B || cp == 0x200D ||
+                                  (cp >= 0xFE00 && cp <= 0xFE0F); }
 
 size_t term_width(const char *s, size_t n) {
     size_t columns = 0;
@@ -79,7 +81,9 @@ void term_progress_at(term_progress *p, uint64_t done, uint64_t total) {
     if (total) amount_text(p, (double)total, of, sizeof of);
     if (rate > 0.0) amount_text(p, rate, speed, sizeof speed);
     if (rate > 0.0 && total >= done) time_text((double)(total - done) / rate, left, sizeof left);
-    if (total) fprintf(stderr, "\r\033[K%s [%s] %s / %s  %s/s  %s", p->label, bar, amount, of, *speed ? speed : "-", *left ? left : "-");
+    if (total)
+        fprintf(stderr, "\r\033[K%s [%s] %s / %s  %s/s  %s", p->label, bar, amount, of, *speed ? speed : "-",
+                *left ? left : "-");
     else fprintf(stderr, "\r\033[K%s %s  %s/s", p->label, amount, *speed ? speed : "-");
     fflush(stderr);
     p->shown = now;

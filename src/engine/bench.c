@@ -31,7 +31,8 @@ static bool one_round(ern_session *s, const int32_t *ids, const bench_case *c, d
     if (c->n_prompt && !ern_session_append(s, prompt, c->n_prompt, NULL, NULL, e)) return false;
     *prefill = c->n_prompt ? (double)c->n_prompt / (seconds() - from) : 0.0;
     if (!ern_session_truncate(s, c->depth, e)) return false;
-    if (c->n_answer && !ern_session_append(s, answer, 1, NULL, NULL, e)) return false;         /* the first one warms the caches */
+    /* the first one warms the caches */
+    if (c->n_answer && !ern_session_append(s, answer, 1, NULL, NULL, e)) return false;
     from = seconds();
     for (size_t i = 1; i <= c->n_answer; i++)
         if (!ern_session_append(s, answer + i, 1, NULL, NULL, e)) return false;
@@ -39,13 +40,15 @@ static bool one_round(ern_session *s, const int32_t *ids, const bench_case *c, d
     return true;
 }
 
-bool bench_run(ern_engine *eng, const char *kv_type, const bench_case *c, ern_progress_fn progress, void *ctx, bench_result *out, ern_err *e) {
+bool bench_run(ern_engine *eng, const char *kv_type, const bench_case *c, ern_progress_fn progress, void *ctx,
+               bench_result *out, ern_err *e) {
     const size_t n = c->depth + c->n_prompt + c->n_answer + 1;
     ern_session_options so;
     ern_session *s = NULL;
     bench_result r = { 0 };
     bool ok = false;
-    if (c->n_rounds == 0 || c->n_rounds > MAX_ROUNDS) return ern_fail(e, ERN_ARG, "bench: %zu rounds, 1 to %d wanted", c->n_rounds, MAX_ROUNDS);
+    if (c->n_rounds == 0 || c->n_rounds > MAX_ROUNDS)
+        return ern_fail(e, ERN_ARG, "bench: %zu rounds, 1 to %d wanted", c->n_rounds, MAX_ROUNDS);
     ern_session_defaults(&so);
     so.n_ctx = n;
     if (kv_type) so.kv_type = kv_type;

@@ -10,9 +10,11 @@ typedef struct {
     size_t n_rounds;
 } bench_case;
 
-typedef struct { double prefill_median, prefill_best, decode_median, decode_best; } bench_result;      /* tokens a second; 0: left out */
+/* tokens a second; 0: left out */
+typedef struct { double prefill_median, prefill_best, decode_median, decode_best; } bench_result;
 
 /* Ids are made up from a fixed seed. Progress counts rounds. */
-bool bench_run(ern_engine *eng, const char *kv_type, const bench_case *c, ern_progress_fn progress, void *ctx, bench_result *out, ern_err *e);
+bool bench_run(ern_engine *eng, const char *kv_type, const bench_case *c, ern_progress_fn progress, void *ctx,
+               bench_result *out, ern_err *e);
 
 #endif

@@ -132,7 +132,8 @@ struct answer {
 static bool keep_event(void *ctx, enum reason_kind kind, const char *text, size_t n) {
     struct answer *a = ctx;
     bool ok;
-    if (kind == REASON_TOOL_CALL) ok = buf_str(&a->content, "<tool_call>\n", &a->error) && buf_add(&a->content, text, n, &a->error) &&
+    if (kind == REASON_TOOL_CALL)
+        ok = buf_str(&a->content, "<tool_call>\n", &a->error) && buf_add(&a->content, text, n, &a->error) &&
                                        buf_str(&a->content, "\n</tool_call>", &a->error);
     else ok = buf_add(kind == REASON_REASONING ? &a->reasoning : &a->content, text, n, &a->error);
     if (!ok) a->has_failed = true;
@@ -144,12 +145,14 @@ static bool on_token(void *ctx, const ern_token_event *ev) {
     struct answer *a = ctx;
     if (ev->n_bytes && !reason_feed(a->reason, ev->text, ev->n_bytes, &a->error) && !a->is_stopped) a->has_failed = true;
     /* A token without text still is a moment at which the caller may stop. */
-    if (ev->n_bytes == 0 && a->hooks->on_text && !a->hooks->on_text(a->hooks->ctx, REASON_CONTENT, "", 0)) a->is_stopped = true;
+    if (ev->n_bytes == 0 && a->hooks->on_text && !a->hooks->on_text(a->hooks->ctx, REASON_CONTENT, "", 0))
+        a->is_stopped = true;
     return !a->has_failed && !a->is_stopped;
 }
 
 static bool keep_answer(ern_conversation *c, const struct answer *a, ern_err *e) {
-    json_t *message = json_pack("{s:s, s:s%}", "role", "assistant", "content", a->content.data ? a->content.data : "", a->content.len);
+    json_t *message = json_pack("{s:s, s:s%}", "role", "assistant", "content", a->content.data ? a->content.data : "",
+                                a->content.len);
     if (message && a->reasoning.len &&
         json_object_set_new(message, "reasoning_content", json_stringn(a->reasoning.data, a->reasoning.len)) != 0) {
         json_decref(message);
@@ -158,7 +161,8 @@ static bool keep_answer(ern_conversation *c, const struct answer *a, ern_err *e)
     return (message && json_array_append_new(c->messages, message) == 0) || no_memory(e);
 }
 
-static bool write_answer(ern_conversation *c, const ern_tokens *prompt, const ern_sampling *o, const conversation_hooks *hooks,
+static bool write_answer(ern_conversation *c, const ern_tokens *prompt, const ern_sampling *o,
+                         const conversation_hooks *hooks,
                          ern_result *r, ern_err *e) {
     struct answer a = { .hooks = hooks, .content = { .max = MAX_ANSWER_BYTES }, .reasoning = { .max = MAX_ANSWER_BYTES } };
     bool ok = false;
@@ -183,16 +187,19 @@ static size_t shared_prefix(const ern_session *s, const ern_tokens *prompt) {
     return n;
 }
 
-bool conversation_answer(ern_conversation *c, const ern_sampling *o, const conversation_hooks *hooks, conversation_stats *out, ern_err *e) {
+bool conversation_answer(ern_conversation *c, const ern_sampling *o, const conversation_hooks *hooks,
+                         conversation_stats *out, ern_err *e) {
     const size_t n_messages = json_array_size(c->messages), n_ctx = ern_session_n_ctx(c->s);
     conversation_stats st = { 0 };
     ern_tokens prompt = { 0 };
     bool ok = false;
-    if (n_messages == 0 || !is_role(c, n_messages - 1, "user")) return ern_fail(e, ERN_ARG, "conversation: there is no question to answer");
+    if (n_messages == 0 || !is_role(c, n_messages - 1, "user"))
+        return ern_fail(e, ERN_ARG, "conversation: there is no question to answer");
     char *messages = prompt_messages(c, e);
     if (!messages || !ern_chat_tokens(c->s->eng, messages, true, &prompt, e)) goto out;
     if (prompt.n >= n_ctx) {
-        ern_fail(e, ERN_LIMIT, "the conversation has %zu tokens, the context holds %zu: no room for an answer", prompt.n, n_ctx);
+        ern_fail(e, ERN_LIMIT, "the conversation has %zu tokens, the context holds %zu: no room for an answer", prompt.n,
+                 n_ctx);
         goto out;
     }
     const double start = seconds();
@@ -230,7 +237,8 @@ static bool check_messages(const json_t *messages, const char *path, ern_err *e)
         const char *role = role_of(messages, i);
         const bool is_known = strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0;
         if (!is_known || !json_is_string(json_object_get(json_array_get(messages, i), "content")))
-            return ern_fail(e, ERN_FORMAT, "%s: message %zu: role \"%s\"; system, user or assistant with a text as content wanted", path, i + 1, role);
+            return ern_fail(e, ERN_FORMAT, "%s: message %zu: role \"%s\"; system, user or assistant with a text as content "
+                                           "wanted", path, i + 1, role);
     }
     return true;
 }

@@ -32,18 +32,22 @@ typedef struct {
 ern_conversation *conversation_open(ern_session *s, const char *system, ern_err *e);     /* system may be NULL */
 void conversation_close(ern_conversation *c);
 
-bool conversation_set_system(ern_conversation *c, const char *system, ern_err *e);      /* NULL or "": none; the turns stay */
+/* NULL or "": none; the turns stay */
+bool conversation_set_system(ern_conversation *c, const char *system, ern_err *e);
 const char *conversation_system(const ern_conversation *c);                             /* NULL: none */
 
 bool conversation_say(ern_conversation *c, const char *text, ern_err *e);
 /* Fails with ERN_LIMIT and both numbers when the prompt leaves no room in the context; the history is then as before. */
-bool conversation_answer(ern_conversation *c, const ern_sampling *o, const conversation_hooks *hooks, conversation_stats *out, ern_err *e);
+bool conversation_answer(ern_conversation *c, const ern_sampling *o, const conversation_hooks *hooks,
+                         conversation_stats *out, ern_err *e);
 bool conversation_undo(ern_conversation *c);            /* false: there is no turn */
 bool conversation_drop_answer(ern_conversation *c);     /* so that the last question can be answered again; false: none */
 size_t conversation_n_turns(const ern_conversation *c);                 /* questions so far */
-const json_t *conversation_messages(const ern_conversation *c);         /* [{role, content, reasoning_content?}], until the next change */
+/* [{role, content, reasoning_content?}], until the next change */
+const json_t *conversation_messages(const ern_conversation *c);
 
-/* PATH holds the messages as JSON (FORMATS.md), PATH.kv the session, so that loading computes nothing. A PATH.kv that is missing or of
+/* PATH holds the messages as JSON (FORMATS.md), PATH.kv the session, so that loading computes nothing. A PATH.kv that is
+ * missing or of
  * another model only costs time. */
 bool conversation_save(const ern_conversation *c, const char *path, ern_err *e);
 bool conversation_load(ern_conversation *c, const char *path, ern_err *e);

@@ -47,10 +47,12 @@ static bool score_window(struct scoring *s, size_t from, size_t to, size_t first
             const double lp = log_prob(s->logits + n_out++ * V, V, id);
             s->nll -= lp;
             s->n_scored++;
-            if (s->on_token && !s->on_token(s->ctx, at + t + 1, id, lp)) return ern_fail(e, ERN_STOPPED, "perplexity: stopped at token %zu of %zu", at + t + 1, s->n);
+            if (s->on_token && !s->on_token(s->ctx, at + t + 1, id, lp))
+                return ern_fail(e, ERN_STOPPED, "perplexity: stopped at token %zu of %zu", at + t + 1, s->n);
         }
         at += T;
-        if (s->progress && !s->progress(s->ctx, at, s->n)) return ern_fail(e, ERN_STOPPED, "perplexity: stopped at token %zu of %zu", at, s->n);
+        if (s->progress && !s->progress(s->ctx, at, s->n))
+            return ern_fail(e, ERN_STOPPED, "perplexity: stopped at token %zu of %zu", at, s->n);
     }
     return true;
 }
@@ -63,9 +65,12 @@ bool perplexity_run(ern_engine *eng, const int32_t *ids, size_t n, const perplex
     perplexity_result r = { .n_tokens = n };
     bool ok = false;
     if (n < 2) return ern_fail(e, ERN_ARG, "perplexity: the text has %zu tokens, at least 2 wanted", n);
-    if (window < 2 || stride > window) return ern_fail(e, ERN_ARG, "perplexity: window %zu and stride %zu: a window of at least 2 and a stride of at most the window wanted", window, stride);
+    if (window < 2 || stride > window)
+        return ern_fail(e, ERN_ARG, "perplexity: window %zu and stride %zu: a window of at least 2 and a stride of at most "
+                                    "the window wanted", window, stride);
     if (window > c->max_positions)
-        return ern_fail(e, ERN_LIMIT, "perplexity: a window of %zu tokens, the model was trained for %zu; give --window", window, c->max_positions);
+        return ern_fail(e, ERN_LIMIT, "perplexity: a window of %zu tokens, the model was trained for %zu; give --window",
+                        window, c->max_positions);
     if (!(s.logits = mem_zalloc(ROWS * c->n_vocab, sizeof *s.logits, "logits", e))) return false;
     if (!kv_init(&s.kv, c, window < n ? window : n, eng->is_exact ? DTYPE_F32 : DTYPE_F16, e)) goto out;
     for (size_t from = 0, scored_to = 0; from < n; from += stride) {

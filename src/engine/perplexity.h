@@ -10,7 +10,8 @@ typedef struct {
 } perplexity_options;
 
 typedef struct {
-    size_t n_tokens, n_scored, n_windows;       /* the first token of a text (without overlap: of a window) has nothing before it */
+    /* the first token of a text (without overlap: of a window) has nothing before it */
+    size_t n_tokens, n_scored, n_windows;
     double nll_mean, perplexity;                /* natural log; exp of it */
 } perplexity_result;
 

@@ -16,26 +16,32 @@
 
 static size_t number(const json_t *json, const char *key, size_t fallback) {
     const json_t *v = json_object_get(json, key);
-    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) < 1 << 24 ? (size_t)json_integer_value(v) : fallback;
+    return json_is_integer(v) && json_integer_value(v) >= 0 &&
+           json_integer_value(v) < 1 << 24 ? (size_t)json_integer_value(v) : fallback;
 }
 
 static size_t second(const json_t *json, const char *key) {
     const json_t *v = json_array_get(json_object_get(json, key), 1);
-    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) < 1 << 24 ? (size_t)json_integer_value(v) : 0;
+    return json_is_integer(v) && json_integer_value(v) >= 0 &&
+           json_integer_value(v) < 1 << 24 ? (size_t)json_integer_value(v) : 0;
 }
 
-/* ERNIE-VL: patches to E, depth blocks of width E, then the resampler: 2 x 2 patches (S = 4 E) and two frames become one token of width D. */
+/* ERNIE-VL: patches to E, depth blocks of width E, then the resampler: 2 x 2 patches (S = 4 E) and two frames become one
+ * token of width D. */
 static size_t ernie_tower(const json_t *root, const json_t *vision, size_t D) {
     const size_t E = number(vision, "embed_dim", number(vision, "hidden_size", 1280)), depth = number(vision, "depth", 32);
-    const size_t ratio = number(vision, "mlp_ratio", 4), patch = number(vision, "patch_size", 14), merge = number(root, "spatial_conv_size", 2);
+    const size_t ratio = number(vision, "mlp_ratio", 4), patch = number(vision, "patch_size", 14),
+        merge = number(root, "spatial_conv_size", 2);
     const size_t block = 4 * E * E + 2 * ratio * E * E + (4 + ratio + 1 + 4) * E, S = E * merge * merge;
     return 3 * patch * patch * E + depth * block + 2 * E + 5 * S * S + 8 * S + S * D + 2 * D;
 }
 
 /* PaddleOCR-VL: a SigLIP tower with learned positions, then a projector of two layers on 2 x 2 patches. */
 static size_t ocr_tower(const json_t *vision, size_t D) {
-    const size_t E = number(vision, "hidden_size", 1152), F = number(vision, "intermediate_size", 4304), depth = number(vision, "num_hidden_layers", 27);
-    const size_t patch = number(vision, "patch_size", 14), side = number(vision, "image_size", 384) / (patch ? patch : 1), S = 4 * E;
+    const size_t E = number(vision, "hidden_size", 1152), F = number(vision, "intermediate_size", 4304),
+        depth = number(vision, "num_hidden_layers", 27);
+    const size_t patch = number(vision, "patch_size", 14), side = number(vision, "image_size", 384) / (patch ? patch : 1),
+        S = 4 * E;
     const size_t block = 4 * E * E + 4 * E + 2 * E * F + E + F + 4 * E;
     return 3 * patch * patch * E + E + side * side * E + depth * block + 2 * E + S * S + S + S * D + D + 2 * E;
 }
@@ -79,7 +85,8 @@ static bool read_json_file(plan_model *out, const char *path, const char *name, 
     bool ok = false;
     if (file_read(&text, path, MAX_CONFIG_BYTES, e)) {
         json_t *json = json_loadb(text.data ? text.data : "", text.len, 0, &bad);
-        ok = json ? plan_model_from_json(out, json, name, e) : ern_fail_at(e, ERN_FORMAT, bad.line, bad.column, "%s: %s", path, bad.text);
+        ok = json ? plan_model_from_json(out, json, name, e) :
+            ern_fail_at(e, ERN_FORMAT, bad.line, bad.column, "%s: %s", path, bad.text);
         json_decref(json);
     }
     buf_deinit(&text);
@@ -110,7 +117,9 @@ bool plan_model_read(plan_model *out, const char *name, ern_err *e) {
         return ok;
     }
     if (file_exists(name)) return ends_with(name, ".json") ? read_json_file(out, name, name, e) : read_source(out, name, e);
-    if (!preset) return ern_fail(e, ERN_NOTFOUND, "%s: neither a file nor a released model (ERNIE-4.5-0.3B, ERNIE-4.5-21B-A3B, ERNIE-4.5-300B-A47B, "
+    if (!preset)
+        return ern_fail(e, ERN_NOTFOUND, "%s: neither a file nor a released model (ERNIE-4.5-0.3B, ERNIE-4.5-21B-A3B, "
+                                         "ERNIE-4.5-300B-A47B, "
                                  "ERNIE-4.5-VL-28B-A3B, ERNIE-4.5-VL-424B-A47B, each also -Base)", name);
     json_t *json = json_loads(preset->config, 0, NULL);
     const bool ok = plan_model_from_json(out, json, preset->name, e);
@@ -130,7 +139,8 @@ static size_t mlp(enum ern_dtype t, size_t D, size_t F) { return 2 * matrix(t, F
 
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
-/* One block of the forward pass: residual, norms, block output, q, k, v, attention, gate and up, logits, scores, experts' rows. */
+/* One block of the forward pass: residual, norms, block output, q, k, v, attention, gate and up, logits, scores, experts'
+ * rows. */
 static size_t scratch(const ern_config *c, const plan_options *o) {
     const size_t Q = c->n_heads * c->head_dim, K = c->n_kv_heads * c->head_dim, D = c->hidden;
     const size_t F = most(most(c->ffn, c->expert_ffn), c->n_shared * c->expert_ffn);
@@ -158,7 +168,8 @@ void plan_memory_of(const plan_model *m, const plan_options *o, plan_memory *out
             r.touched_bytes += mlp(t, D, c->ffn);
             continue;
         }
-        const size_t router = (c->n_experts * D + c->n_experts) * sizeof(float), shared = c->n_shared ? mlp(t, D, c->n_shared * c->expert_ffn) : 0;
+        const size_t router = (c->n_experts * D + c->n_experts) * sizeof(float),
+            shared = c->n_shared ? mlp(t, D, c->n_shared * c->expert_ffn) : 0;
         const size_t vision = m->n_vision_experts * mlp(t, D, m->vision_expert_ffn) + (m->n_vision_experts ? router : 0);
         r.weights_bytes += c->n_experts * mlp(t, D, c->expert_ffn) + router + shared + vision;
         r.touched_bytes += c->n_used * mlp(t, D, c->expert_ffn) + router + shared;
@@ -175,10 +186,13 @@ void plan_memory_of(const plan_model *m, const plan_options *o, plan_memory *out
 /* ---- speed ------------------------------------------------------------------------------------- */
 
 /* Decoding reads the touched weights at the kernels' pace and the keys and values at memory's; a prompt multiplies. */
-void plan_speed_of(const plan_model *m, const plan_memory *mem, const probe_speed *probe, double read_bytes_per_s, plan_speed *out) {
+void plan_speed_of(const plan_model *m, const plan_memory *mem, const probe_speed *probe, double read_bytes_per_s,
+                   plan_speed *out) {
     const ern_config *c = &m->c;
-    const double weights_s = (double)mem->touched_bytes / probe->decode_bytes, kv_s = (double)mem->kv_bytes / read_bytes_per_s;
+    const double weights_s = (double)mem->touched_bytes / probe->decode_bytes,
+        kv_s = (double)mem->kv_bytes / read_bytes_per_s;
     /* The vocabulary is projected for the last token only; attention sees half of the prompt on average. */
-    const double macs = (double)(mem->n_active - c->n_vocab * c->hidden) + (double)(c->n_layers * c->n_heads * c->head_dim * PROMPT);
+    const double macs = (double)(mem->n_active - c->n_vocab * c->hidden) +
+        (double)(c->n_layers * c->n_heads * c->head_dim * PROMPT);
     *out = (plan_speed){ 1.0 / weights_s, 1.0 / (weights_s + kv_s), probe->prefill_macs / macs };
 }

@@ -30,8 +30,10 @@ typedef struct {
 
 void plan_memory_of(const plan_model *m, const plan_options *o, plan_memory *out);
 
-typedef struct { double decode_start, decode_full, prefill; } plan_speed;       /* tokens a second: empty context, full context, 512-token prompt */
+/* tokens a second: empty context, full context, 512-token prompt */
+typedef struct { double decode_start, decode_full, prefill; } plan_speed;
 
-void plan_speed_of(const plan_model *m, const plan_memory *mem, const probe_speed *probe, double read_bytes_per_s, plan_speed *out);
+void plan_speed_of(const plan_model *m, const plan_memory *mem, const probe_speed *probe, double read_bytes_per_s,
+                   plan_speed *out);
 
 #endif

@@ -21,7 +21,8 @@ static double seconds(void) {
 }
 
 /* Products per second with a matrix [R, C] and T rows; the best round counts: others on the machine only slow it. */
-static bool time_products(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, const void *data, size_t R, size_t C, size_t T,
+static bool time_products(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, const void *data, size_t R, size_t C,
+                          size_t T,
                           double *per_s, ern_err *e) {
     const ern_dtype_info *info = dtype_info(t);
     ern_view w = { .name = "probe", .dtype = t, .n_dims = 2, .dims = { R, C }, .data = data,
@@ -65,7 +66,8 @@ bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, probe_sp
     const bool ok = time_products(k, pool, t, data, R, DECODE_COLS, 1, &decode, e) &&
                     time_products(k, pool, t, data, PREFILL_OUT, DECODE_COLS, PREFILL_ROWS, &prefill, e);
     free(data);
-    if (ok) *out = (probe_speed){ decode * (double)(R * row_bytes), prefill * (double)PREFILL_OUT * DECODE_COLS * PREFILL_ROWS };
+    if (ok)
+        *out = (probe_speed){ decode * (double)(R * row_bytes), prefill * (double)PREFILL_OUT * DECODE_COLS * PREFILL_ROWS };
     return ok;
 }
 

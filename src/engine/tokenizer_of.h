@@ -1,4 +1,5 @@
-/* The tokenizer alone, without the model's weights: from a folder, tokenizer.json, tokenizer.model, vocab.txt or a GGUF file. */
+/* The tokenizer alone, without the model's weights: from a folder, tokenizer.json, tokenizer.model, vocab.txt or a GGUF
+ * file. */
 #ifndef ENGINE_TOKENIZER_OF_H
 #define ENGINE_TOKENIZER_OF_H
 

@@ -47,7 +47,8 @@ static bool keep(void *ctx, const char *name, const void *data, bool is_int, siz
     array *a = find_array(t, name, is_int, n_cols, e);
     if (!a) return false;
     const size_t bytes = n_rows * n_cols * 4, before = a->rows * n_cols * 4;
-    if (bytes > MAX_TRACE_BYTES - t->n_bytes) return ern_fail(e, ERN_LIMIT, "trace: more than %zu bytes; choose arrays with --only", MAX_TRACE_BYTES);
+    if (bytes > MAX_TRACE_BYTES - t->n_bytes)
+        return ern_fail(e, ERN_LIMIT, "trace: more than %zu bytes; choose arrays with --only", MAX_TRACE_BYTES);
     char *p = mem_grow(a->data, before + bytes, 1, name, e);
     if (!p) return false;
     a->data = p;
@@ -89,7 +90,8 @@ static bool write_arrays(const struct trace *t, const char *path, ern_err *e) {
     for (size_t i = 0; i < t->n; i++) {
         const array *a = &t->list[i];
         const bool is_vector = a->is_int && strcmp(a->name, "ids") == 0;
-        views[i] = (ern_view){ .name = a->name, .dtype = a->is_int ? DTYPE_I32 : DTYPE_F32, .n_dims = is_vector ? 1 : 2, .data = a->data,
+        views[i] = (ern_view){ .name = a->name, .dtype = a->is_int ? DTYPE_I32 : DTYPE_F32, .n_dims = is_vector ? 1 : 2,
+                               .data = a->data,
                                .size_bytes = a->rows * a->cols * 4 };
         views[i].dims[0] = a->rows;
         if (!is_vector) views[i].dims[1] = a->cols;
@@ -99,7 +101,8 @@ static bool write_arrays(const struct trace *t, const char *path, ern_err *e) {
     return ok;
 }
 
-bool tracefile_write(ern_engine *eng, const int32_t *ids, size_t n, const char *only, const char *path, tracefile_result *out, ern_err *e) {
+bool tracefile_write(ern_engine *eng, const int32_t *ids, size_t n, const char *only, const char *path,
+                     tracefile_result *out, ern_err *e) {
     struct trace t = { .only = only };
     bool ok = false;
     if (n == 0) return ern_fail(e, ERN_ARG, "trace: at least one token id wanted");
