@@ -77,14 +77,20 @@ static size_t memory_kib(const char *key) {
     return kib;
 }
 
-struct report { char cpu[256]; struct utsname system; unsigned flags; const char *kernels; size_t cores, total,
-                available; double read; };
+struct report {
+    char cpu[256];
+    struct utsname system;
+    unsigned flags;
+    const char *kernels;
+    size_t cores, total, available;     /* memory in bytes */
+    double read;                        /* bytes a second; 0: not measured */
+};
 
 static bool collect(struct report *r, bool measures, ern_err *e) {
     ern_kernels k;
     unsigned mask;
-    *r = (struct report){ .flags = cpu_flags(), .cores = pool_cores(), .total = memory_kib("MemTotal:") * 1024, .available
-     * = memory_kib("MemAvailable:") * 1024 };
+    *r = (struct report){ .flags = cpu_flags(), .cores = pool_cores(), .total = memory_kib("MemTotal:") * 1024,
+                          .available = memory_kib("MemAvailable:") * 1024 };
     uname(&r->system);
     cpu_model(r->cpu, sizeof r->cpu);
     if (!cpu_mask_from_name(&mask, "auto", e)) return false;

@@ -99,9 +99,8 @@ static bool read_entry(entry *out, const json_t *item, const char *model, ern_er
     if (!name || !is_safe(name))
         return ern_fail(e, ERN_FORMAT, _("%s: the list holds the file name \"%s\", a path inside the folder wanted"),
                         model, name ? name : "");
-    *out = (entry){ .name = name, .size = json_is_integer(size) && json_integer_value(size) > 0 ?
-     * (uint64_t)json_integer_value(size) : 0,
-                    .sha256 = sum && strlen(sum) == 64 ? sum : NULL };
+    *out = (entry){ .name = name, .sha256 = sum && strlen(sum) == 64 ? sum : NULL };
+    if (json_is_integer(size) && json_integer_value(size) > 0) out->size = (uint64_t)json_integer_value(size);
     return true;
 }
 
