@@ -69,13 +69,15 @@ void stream_close(ern_stream *s) {
 
 void stream_show_specials(ern_stream *s) { s->shows_specials = true; }
 
-/* Whole characters of raw go to held; bytes that are no UTF-8 become U+FFFD, at the end of the text the last ones too. */
+/* Whole characters of raw go to held; bytes that are no UTF-8 become U+FFFD, at the end of the text the last ones too:
+ * one for each byte in a SentencePiece vocabulary, one for each cut character otherwise, as the libraries write it. */
 static bool take_characters(ern_stream *s, bool is_end, ern_err *e) {
     size_t at = 0;
     const size_t tail = is_end ? 0 : utf8_tail(s->raw.data, s->raw.len), n = s->raw.len - tail;
     while (at < n) {
         int32_t cp;
-        const size_t used = utf8_decode(s->raw.data + at, n - at, &cp);
+        size_t used = utf8_decode(s->raw.data + at, n - at, &cp);
+        if (cp < 0 && tokenizer_kind_of(s->t) == TOKENIZER_SPM) used = 1;
         if (!(cp < 0 ? buf_str(&s->held, REPLACEMENT, e) : buf_add(&s->held, s->raw.data + at, used, e))) return false;
         at += used;
     }

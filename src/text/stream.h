@@ -2,7 +2,7 @@
  *
  *     ern_stream *s = stream_open(tokenizer, stops, n_stops, &e);
  *     stream_feed(s, id, &out, &stopped, &e);     appends what became final; may append nothing
- *     stream_finish(s, &out, &e);                 what was held back; cut characters become U+FFFD
+ *     stream_finish(s, &out, &e);                 what was held back; cut characters become U+FFFD (SPM: each byte)
  *
  * Text that may be the beginning of a stop string is held until it is decided; the stop string itself and what follows
  * it are never given out; of several stop strings the one complete first ends the text. Special tokens are left out, but

@@ -57,6 +57,25 @@ static void check_sequence(const ern_tokenizer *t, const json_t *row, bool with_
     buf_deinit(&text);
 }
 
+/* The text of the first n ids, ended there: what SentencePiece makes of them, a U+FFFD for each byte left over. */
+static void check_moments(const ern_tokenizer *t, const json_t *row) {
+    const json_t *ids = json_object_get(row, "ids"), *after = json_object_get(row, "text_after");
+    for (size_t n = 1; n <= json_array_size(after); n++) {
+        const json_t *want = json_array_get(after, n - 1);
+        ern_buf text = { 0 };
+        ern_stream *s = stream_open(t, NULL, 0, NULL);
+        for (size_t i = 0; i < n; i++)
+            assert_true(stream_feed(s, (int32_t)json_integer_value(json_array_get(ids, i)), &text, NULL, NULL));
+        assert_true(stream_finish(s, &text, NULL));
+        if (json_is_string(want)) {
+            assert_int_equal(text.len, json_string_length(want));
+            assert_memory_equal(text.data, json_string_value(want), text.len);
+        }
+        stream_close(s);
+        buf_deinit(&text);
+    }
+}
+
 static void check_at_once(const ern_tokenizer *t, const json_t *row) {
     const json_t *ids = json_object_get(row, "ids"), *final = json_object_get(row, "final");
     const size_t n = json_array_size(ids);
@@ -87,6 +106,7 @@ static void test_recorded(void **state) {
         check_sequence(t, row, false);
         check_sequence(t, row, true);
         check_at_once(t, row);
+        check_moments(t, row);
         json_decref(row);
         line = end ? end + 1 : NULL;
     }
@@ -130,7 +150,7 @@ static const stop_case stop_cases[] = {
     { { "aab" }, { 0, 0, 0, 1, 2 }, 5, "a", "a", true },                /* overlaps itself */
     { { "\xE4\xB8\xAD" }, { 0, E4, B8, AD, 1 }, 5, "a", "a", true },
     { { 0 }, { E4, B8, AD }, 3, "\xE4\xB8\xAD", "\xE4\xB8\xAD", false },
-    { { 0 }, { E4, B8 }, 2, "", "\xEF\xBF\xBD", false },                /* cut at the end */
+    { { 0 }, { E4, B8 }, 2, "", "\xEF\xBF\xBD\xEF\xBF\xBD", false },                /* cut at the end */
     { { 0 }, { E4, 0, B8 }, 3, "\xEF\xBF\xBD" "a\xEF\xBF\xBD", "\xEF\xBF\xBD" "a\xEF\xBF\xBD", false },
     { { 0 }, { 0, END, 1 }, 3, "ab", "ab", false },                     /* special tokens are left out */
     { { 0 }, { THINK, 0 }, 2, "<think>a", "<think>a", false },          /* but not what the reader of answers needs */

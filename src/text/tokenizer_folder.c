@@ -106,8 +106,8 @@ static bool add_named(ern_tokenizer *t, const json_t *specials, ern_err *e) {
     const char *text;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)specials, text, v) {
-        int32_t id = tok_named(t, text, strlen(text));
-        if (id < 0 && strcmp(text, ERNIE_BEGIN) == 0) id = tok_named(t, ERNIE_BEGIN_RAW, strlen(ERNIE_BEGIN_RAW));
+        int32_t id = pieces_find(&t->pieces, text, strlen(text));
+        if (id < 0 && strcmp(text, ERNIE_BEGIN) == 0) id = pieces_find(&t->pieces, ERNIE_BEGIN_RAW, strlen(ERNIE_BEGIN_RAW));
         if (id >= 0 && !add_token(t, text, id, NULL, true, e)) return false;
     }
     return true;

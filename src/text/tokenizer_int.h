@@ -13,6 +13,7 @@
 /* ---- limits on what files and texts may hold -------------------------------------------------- */
 
 #define TOK_MAX_TOKENS ((size_t)1 << 21)            /* ids are below this */
+#define TOK_MAX_ADDED_BYTES ((size_t)1024)          /* of an added token: a match at every byte may read as much */
 #define TOK_MAX_MERGES ((size_t)1 << 22)
 #define TOK_MAX_PIECE_BYTES ((size_t)1 << 16)
 #define TOK_MAX_FILE_BYTES ((size_t)256 << 20)

@@ -5,7 +5,7 @@
 
 #include "text/tokenizer_int.h"
 
-#define MAX_WORD_CHARS 10000            /* largest max_input_chars_per_word that is taken */
+#define MAX_WORD_CHARS 1000            /* largest max_input_chars_per_word that is taken */
 
 json_t *tok_json_load(const char *text, size_t n, const char *name, ern_err *e) {
     json_error_t bad;

@@ -266,11 +266,12 @@ static bool post_template(ern_tokenizer *t, const json_t *j, int depth, ern_err 
         }
         const char *name = text_of(token, "id");
         const json_t *ids = json_object_get(name ? json_object_get(specials, name) : NULL, "ids");
-        if (!json_is_array(ids)) return ern_fail(e, ERN_FORMAT, "tokenizer.json: TemplateProcessing names \"%.64s\", which it does not define",
+        if (!json_is_array(ids))
+            return ern_fail(e, ERN_FORMAT, "tokenizer.json: TemplateProcessing names \"%.64s\", which it does not define",
                             name ? name : "");
         for (size_t k = 0; k < json_array_size(ids); k++)
-            if (!add_edge(t, is_after ? t->after : t->before, is_after ? &t->n_after
-                          : &t->n_before, json_integer_value(json_array_get(ids, k)), e))
+            if (!add_edge(t, is_after ? t->after : t->before, is_after ? &t->n_after : &t->n_before,
+                          json_integer_value(json_array_get(ids, k)), e))
                 return false;
     }
     return true;
