@@ -41,7 +41,8 @@ char *ern_detokenize(const ern_engine *eng, const int32_t *ids, size_t n, bool w
     bool ok = need_tokenizer(eng, e) && tokenizer_decode(eng->tokenizer, ids, n, with_special, &raw, e) && buf_reserve(&text, raw.len, e);
     for (size_t i = 0; ok && i < raw.len;) {
         int32_t cp;
-        const size_t used = utf8_decode(raw.data + i, raw.len - i, &cp);
+        size_t used = utf8_decode(raw.data + i, raw.len - i, &cp);
+        if (cp < 0 && tokenizer_kind_of(eng->tokenizer) == TOKENIZER_SPM) used = 1;     /* as the stream writes it */
         ok = cp < 0 ? buf_str(&text, "\xEF\xBF\xBD", e) : buf_add(&text, raw.data + i, used, e);
         i += used;
     }
