@@ -46,6 +46,9 @@ ern_tokenizer *tokenizer_from_vocab(const tokenizer_vocab *v, ern_err *e);
 /* The vocabulary as a GGUF file stores it, whatever it was read from (convert writes it). Borrowed from t. A byte-level
  * vocabulary whose pre is NULL has a pre-tokenizer without a name in GGUF: written there it would split texts otherwise. */
 const tokenizer_vocab *tokenizer_vocab_of(const ern_tokenizer *t);
+
+/* What a GGUF file made from vocab_of would do otherwise than t ("a normalizer", ...), or NULL: nothing. Static text. */
+const char *tokenizer_lost_in_vocab(const ern_tokenizer *t);
 void tokenizer_close(ern_tokenizer *t);
 
 /* Flags of encode. Without SPECIALS the text is plain: special tokens in it are ordinary text; user-defined pieces still

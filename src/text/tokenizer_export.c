@@ -84,3 +84,56 @@ bool tok_export(ern_tokenizer *t, ern_err *e) {
     };
     return true;
 }
+
+/* ---- what GGUF cannot say --------------------------------------------------------------------- */
+
+static bool is_bert_chain(const ern_tokenizer *t) {
+    const tok_norm *norm = &t->norm[0];
+    const tok_pre *pre = &t->pre[0];
+    return t->n_norm == 1 && norm->op == NORM_BERT && norm->cleans && norm->pads_han && norm->strips_accents == norm->lowers &&
+           t->n_pre == 2 && pre[0].op == PRE_SPACES && pre[0].behavior == SPLIT_REMOVED && pre[1].op == PRE_PUNCTUATION &&
+           pre[1].behavior == SPLIT_ISOLATED;
+}
+
+static const char *lost_of_spm(const ern_tokenizer *t) {
+    bool marks_spaces = false, has_prefix = false;
+    for (size_t i = 0; i < t->n_norm; i++) {
+        const tok_norm *step = &t->norm[i];
+        const bool is_mark = step->op == NORM_REPLACE && strcmp(step->from, " ") == 0 && strcmp(step->to, SPACE_MARK) == 0;
+        const bool is_prefix = step->op == NORM_SPM_PREFIX || (step->op == NORM_PREPEND && strcmp(step->to, SPACE_MARK) == 0);
+        marks_spaces = marks_spaces || is_mark;
+        has_prefix = has_prefix || is_prefix;
+        if (!is_mark && !is_prefix && step->op != NORM_SPM_SPACES && step->op != NORM_CHARSMAP) return "a step of the normalizer";
+    }
+    if (t->n_pre > 1 || (t->n_pre == 1 && t->pre[0].op != PRE_METASPACE)) return "the pre-tokenizer";
+    if (t->n_pre == 1 && strcmp(t->pre[0].text, SPACE_MARK) == 0) {
+        if (t->pre[0].prepend != PREPEND_NEVER) return "the prefix before a text that begins with a space";
+        marks_spaces = true;
+    }
+    if (!marks_spaces) return "spaces that are not written as U+2581";
+    return has_prefix == t->adds_space_prefix ? NULL : "the space prefix";
+}
+
+static const char *lost_of_edges(const ern_tokenizer *t) {
+    if (t->n_before > 1 || (t->n_before && t->before[0] != t->bos)) return "the tokens that are put before a text";
+    if (t->n_after > 1 || (t->n_after && t->after[0] != t->eos)) return "the tokens that are put after a text";
+    return NULL;
+}
+
+const char *tokenizer_lost_in_vocab(const ern_tokenizer *t) {
+    const char *lost = NULL;
+    for (size_t i = 0; i < t->n_added; i++) {
+        const tok_added *a = &t->added[i];
+        if (a->is_single_word || a->eats_left || a->eats_right) return "an added token that goes by the spaces around it";
+        if (strcmp(a->text, pieces_text(&t->pieces, (size_t)a->id)) != 0) return "a second name of a token";
+    }
+    switch (t->kind) {
+    case TOKENIZER_SPM: lost = lost_of_spm(t); break;
+    case TOKENIZER_BYTELEVEL: lost = t->n_norm ? "the normalizer" : t->vocab.pre ? NULL : "the pre-tokenizer"; break;
+    case TOKENIZER_WORDPIECE:
+        if (!is_bert_chain(t)) lost = "the normalizer or the pre-tokenizer";
+        else if (t->max_word_chars != 100 || strcmp(t->prefix, "##") != 0) lost = "how words are cut";
+        break;
+    }
+    return lost ? lost : lost_of_edges(t);
+}

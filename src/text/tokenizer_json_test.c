@@ -144,6 +144,34 @@ static void test_edges(void **state) {
               TOKENIZER_ADD, "1 0");
 }
 
+/* ---- what a GGUF vocabulary loses ------------------------------------------------------------- */
+
+static void check_lost(const char *json, const char *want) {
+    ern_err e = { 0 };
+    ern_tokenizer *t = open_text(json, &e);
+    if (!t) fail_msg("%s\n%s", json, e.text);
+    const char *lost = tokenizer_lost_in_vocab(t);
+    if ((lost == NULL) != (want == NULL) || (lost && !strstr(lost, want))) fail_msg("%s\nloses %s", json, lost ? lost : "nothing");
+    tokenizer_close(t);
+}
+
+#define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}," MODEL
+#define MARKS "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xE2\x96\x81\"}," MODEL
+
+static void test_lost(void **state) {
+    (void)state;
+    check_lost("{" BYTES "}", NULL);
+    check_lost("{\"normalizer\":{\"type\":\"NFC\"}," BYTES "}", "normalizer");
+    check_lost("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}," MODEL "}", "pre-tokenizer");
+    check_lost("{" MARKS "}", NULL);
+    check_lost("{" MODEL "}", "spaces");
+    check_lost("{\"pre_tokenizer\":{\"type\":\"Whitespace\"}," MODEL "}", "pre-tokenizer");
+    check_lost("{\"added_tokens\":[{\"id\":20,\"content\":\"<x>\",\"lstrip\":true}]," MARKS "}", "spaces around");
+    check_lost("{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+               "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"U\",\"vocab\":{\"U\":0}}}", NULL);
+    check_lost("{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"U\",\"vocab\":{\"U\":0}}}", "normalizer");
+}
+
 /* ---- refusals --------------------------------------------------------------------------------- */
 
 typedef struct { const char *json; enum ern_code code; const char *words; } refusal;
@@ -231,7 +259,7 @@ static void test_endless_regex(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps), cmocka_unit_test(test_added), cmocka_unit_test(test_models),
-            cmocka_unit_test(test_edges),
+            cmocka_unit_test(test_edges), cmocka_unit_test(test_lost),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_nesting), cmocka_unit_test(test_endless_regex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

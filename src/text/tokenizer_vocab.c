@@ -50,6 +50,13 @@ static bool finish_bert(ern_tokenizer *t, int lowers, ern_err *e) {
         if (!tok_add_added(t, &a, true, e)) return false;
         t->types[ids[i]] = i == 1 ? 2 : 3;
     }
+    for (size_t id = 0; id < t->pieces.n; id++) {
+        const char *s = pieces_text(&t->pieces, id);
+        const bool is_control = t->types[id] == 3 && !is_bert_special(s);
+        const tok_added a = { .text = (char *)(uintptr_t)s, .n = t->pieces.len[id], .id = (int32_t)id,
+                              .level = is_control ? LEVEL_SPECIALS : LEVEL_LITERAL };
+        if ((is_control || t->types[id] == 4) && !tok_add_added(t, &a, is_control, e)) return false;
+    }
     t->decoder.is_wordpiece = t->decoder.cleans_up = true;
     return tok_set_bert_steps(t, lowers < 0 ? is_uncased(t) : lowers != 0, e);
 }
@@ -71,28 +78,31 @@ bool tok_read_vocab_txt(ern_tokenizer *t, const char *text, size_t n, const char
 
 /* ---- GGUF ------------------------------------------------------------------------------------- */
 
+/* "\u2581word" is the beginning of a word, a bare piece continues one; user-defined pieces and "[CLS]" stand as they are. */
+static bool wordpiece_text(ern_buf *b, const char *s, size_t n, int type, ern_err *e) {
+    buf_clear(b);
+    if (n > SPACE_MARK_BYTES && memcmp(s, SPACE_MARK, SPACE_MARK_BYTES) == 0) return buf_str(b, s + SPACE_MARK_BYTES, e);
+    return (type == 4 || is_in_brackets(s, n) || buf_str(b, "##", e)) && buf_str(b, s, e);
+}
+
+static bool set_one(ern_tokenizer *t, const tokenizer_vocab *v, size_t id, ern_buf *b, ern_err *e) {
+    const char *s = v->pieces[id] ? v->pieces[id] : "";
+    size_t n = strlen(s), bad_at;
+    int type = v->types ? v->types[id] : 1;
+    if (n && !utf8_valid(s, n, &bad_at)) return ern_fail(e, ERN_FORMAT, "token %zu: byte %zu is not UTF-8", id, bad_at);
+    if (type < 1 || type > 6) type = type == 0 ? 1 : 5;             /* 0: undefined */
+    if (v->kind == TOKENIZER_WORDPIECE && (type == 1 || type == 4) && n && !is_bert_special(s)) {
+        if (!wordpiece_text(b, s, n, type, e)) return false;
+        s = b->data;
+        n = b->len;
+    }
+    return tok_set_piece(t, id, s, n, type, v->scores ? v->scores[id] : 0, e);
+}
+
 static bool set_pieces(ern_tokenizer *t, const tokenizer_vocab *v, ern_err *e) {
     ern_buf b = { .max = 4 * TOK_MAX_PIECE_BYTES };
     bool ok = true;
-    for (size_t id = 0; ok && id < v->n_tokens; id++) {
-        const char *s = v->pieces[id];
-        size_t n = s ? strlen(s) : 0, bad_at;
-        int type = v->types ? v->types[id] : 1;
-        if (n && !utf8_valid(s, n, &bad_at)) { ok = ern_fail(e, ERN_FORMAT, "token %zu: byte %zu is not UTF-8", id,
-                                                             bad_at); break; }
-        if (type < 1 || type > 6) type = type == 0 ? 1 : 5;         /* 0: undefined */
-        if (v->kind == TOKENIZER_WORDPIECE && (type == 1 || type == 4) && n && !is_bert_special(s)) {
-            type = 1;
-            buf_clear(&b);
-            if (n > SPACE_MARK_BYTES && memcmp(s, SPACE_MARK, SPACE_MARK_BYTES) == 0) ok = buf_str(&b,
-                    s + SPACE_MARK_BYTES, e);
-            else ok = (is_in_brackets(s, n) || buf_str(&b, "##", e)) && buf_str(&b, s, e);
-            if (!ok) break;
-            s = b.data;
-            n = b.len;
-        }
-        ok = tok_set_piece(t, id, n ? s : "", n, type, v->scores ? v->scores[id] : 0, e);
-    }
+    for (size_t id = 0; ok && id < v->n_tokens; id++) ok = set_one(t, v, id, &b, e);
     buf_deinit(&b);
     return ok;
 }
