@@ -90,19 +90,21 @@ bool ern_tokenize(const ern_engine *eng, const char *text, size_t n_bytes, bool 
 /* The text of ids, NUL-terminated; bytes that are no UTF-8 become U+FFFD. Caller frees. */
 char *ern_detokenize(const ern_engine *eng, const int32_t *ids, size_t n, bool with_special, ern_err *e);
 
-/* The prompt of a conversation: messages_json is [{"role": ..., "content": ...}, ...]. No text in it (contents, roles, names,
- * arguments of tools) ever becomes a special token, whatever it says. */
-bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out, ern_err *e);
+/* The prompt of a conversation: messages_json is [{"role": ..., "content": ...}, ...]. No text in it (contents, roles,
+ * names, arguments of tools) ever becomes a special token, whatever it says. */
+bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out,
+                     ern_err *e);
 
 /* The same from all variables of the template: {"messages": [...], "tools": [...], "add_generation_prompt": true, ...}. */
 bool ern_chat_render(const ern_engine *eng, const char *vars_json, ern_tokens *out, ern_err *e);
 
 /* ---- embeddings ------------------------------------------------------------------------------ */
 
-/* One vector for a text, of ern_engine_n_embed() numbers. An encoder pools as its files say (mean over all tokens, or the first
- * token; scaled to length 1 unless they say otherwise) and takes as many tokens as they say: the rest of a longer text is
- * left out, and ids (may be NULL) gets the ids that were used. A decoder gives the mean of its last hidden states after the
- * final norm, scaled to length 1. Special tokens in the text are plain text. Safe from several threads at once. */
+/* One vector for a text, of ern_engine_n_embed() numbers. An encoder pools as its files say (mean over all tokens, or
+ * the first token; scaled to length 1 unless they say otherwise) and takes as many tokens as they say: the rest of a
+ * longer text is left out, and ids (may be NULL) gets the ids that were used. A decoder gives the mean of its last
+ * hidden states after the final norm, scaled to length 1. Special tokens in the text are plain text. Safe from several
+ * threads at once. */
 size_t ern_engine_n_embed(const ern_engine *eng);
 bool ern_embed(const ern_engine *eng, const char *text, size_t n_bytes, ern_tokens *ids, float *out, ern_err *e);
 
@@ -127,7 +129,8 @@ size_t ern_session_n_ctx(const ern_session *s);
 size_t ern_session_n_tokens(const ern_session *s);
 const int32_t *ern_session_tokens(const ern_session *s);        /* [n_tokens], until the next change */
 
-/* done of total tokens are computed; false stops (ERN_STOPPED): the session then holds what was computed and goes on from there. */
+/* done of total tokens are computed; false stops (ERN_STOPPED): the session then holds what was computed and goes on
+ * from there. */
 typedef bool (*ern_progress_fn)(void *ctx, size_t done, size_t total);
 
 /* Make the timeline equal to ids[0..n): what it shares from the start is kept, the rest computed. n >= 1. */
@@ -139,11 +142,12 @@ bool ern_session_truncate(ern_session *s, size_t n_tokens, ern_err *e);
 const float *ern_session_logits(const ern_session *s);
 
 /* Logprobs of a given text: append ids, and for each of them call on_token with its logprob after all that stands before it
- * and the n_top best alternatives there (ev->text is ""). The first token of an empty session follows nothing: its logprob is
- * NaN and n_top 0. Memory does not grow with n. on_token false stops with ERN_STOPPED. */
+ * and the n_top best alternatives there (ev->text is ""). The first token of an empty session follows nothing: its
+ * logprob is NaN and n_top 0. Memory does not grow with n. on_token false stops with ERN_STOPPED. */
 typedef struct ern_token_event ern_token_event;
 typedef bool (*ern_token_fn)(void *ctx, const ern_token_event *ev);     /* false stops */
-bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_top, ern_token_fn on_token, void *ctx, ern_err *e);
+bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_top, ern_token_fn on_token, void *ctx,
+                       ern_err *e);
 
 /* dst becomes a copy of src's timeline: several answers to one prompt pay for it once. Same engine. */
 bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e);
@@ -206,7 +210,8 @@ typedef struct {
 
 /* Write an answer after what the session holds; every id given out is appended to it (the end token is not). on_token may
  * return false at any token, for example because a signal handler has set a flag: ERN_FINISH_CALLER. */
-bool ern_session_generate(ern_session *s, const ern_sampling *o, ern_token_fn on_token, void *ctx, ern_result *out, ern_err *e);
+bool ern_session_generate(ern_session *s, const ern_sampling *o, ern_token_fn on_token, void *ctx, ern_result *out,
+                          ern_err *e);
 
 #ifdef __cplusplus
 }

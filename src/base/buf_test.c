@@ -68,7 +68,9 @@ static void products_do_not_wrap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grows_and_stays_terminated), cmocka_unit_test(refuses_past_its_maximum), cmocka_unit_test(products_do_not_wrap),
+        cmocka_unit_test(grows_and_stays_terminated),
+        cmocka_unit_test(refuses_past_its_maximum),
+        cmocka_unit_test(products_do_not_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

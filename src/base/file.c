@@ -14,8 +14,11 @@
 #define READ_STEP_BYTES ((size_t)1 << 16)
 
 static bool io_fail(ern_err *e, const char *path, const char *what) {
-    return ern_fail(e, errno == ENOENT ? ERN_NOTFOUND : errno == ENOMEM ? ERN_NOMEM : ERN_IO, "%s: %s%s%s", path, what, *what ? ": " : "",
-                    strerror(errno));
+    return ern_fail(e,
+                    errno == ENOENT   ? ERN_NOTFOUND
+                    : errno == ENOMEM ? ERN_NOMEM
+                                      : ERN_IO,
+                    "%s: %s%s%s", path, what, *what ? ": " : "", strerror(errno));
 }
 
 bool file_map(ern_map *out, const char *path, ern_err *e) {
@@ -27,7 +30,10 @@ bool file_map(ern_map *out, const char *path, ern_err *e) {
     if (fstat(fd, &st) != 0) { io_fail(e, path, ""); goto out; }
     if (!S_ISREG(st.st_mode)) { ern_fail(e, ERN_ARG, "%s: not a regular file", path); goto out; }
     if (st.st_size > 0) {
-        if ((uintmax_t)st.st_size > SIZE_MAX) { ern_fail(e, ERN_LIMIT, "%s: larger than the address space", path); goto out; }
+        if ((uintmax_t)st.st_size > SIZE_MAX) {
+            ern_fail(e, ERN_LIMIT, "%s: larger than the address space", path);
+            goto out;
+        }
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
         if (p == MAP_FAILED) { io_fail(e, path, "map"); goto out; }
         m.data = p;
@@ -52,7 +58,8 @@ bool file_read(ern_buf *out, const char *path, size_t max_bytes, ern_err *e) {
     if (fd < 0) return io_fail(e, path, "");
     for (;;) {
         if (!buf_reserve(out, 1, e)) goto out;
-        if (out->cap - out->len <= READ_STEP_BYTES / 2) buf_reserve(out, READ_STEP_BYTES, NULL);    /* larger steps where allowed */
+        if (out->cap - out->len <= READ_STEP_BYTES / 2)
+            buf_reserve(out, READ_STEP_BYTES, NULL); /* larger steps where allowed */
         const ssize_t n = read(fd, out->data + out->len, out->cap - out->len - 1);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) { io_fail(e, path, "read"); goto out; }

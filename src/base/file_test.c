@@ -84,7 +84,8 @@ static void a_writer_leaves_all_or_nothing(void **state) {
     assert_true(file_read(&b, path, 100, NULL));
     assert_string_equal(b.data, "old");
     assert_int_equal(n_files(), 1);
-    assert_true(writer_open(&w, path, NULL) && writer_add(&w, "new ", 4, NULL) && writer_add(&w, "text", 4, NULL) && writer_commit(&w, NULL));
+    assert_true(writer_open(&w, path, NULL) && writer_add(&w, "new ", 4, NULL) && writer_add(&w, "text", 4, NULL) &&
+                writer_commit(&w, NULL));
     writer_deinit(&w);
     buf_clear(&b);
     assert_true(file_read(&b, path, 100, NULL));
@@ -126,7 +127,8 @@ static void writers_do_not_meet(void **state) {
     static const char letters[N_WRITERS] = { 'a', 'b', 'c', 'd' };
     ern_buf b = { 0 };
     char *path = file_join(folder, "c", NULL);
-    for (size_t i = 0; i < N_WRITERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)(uintptr_t)&letters[i]), 0);
+    for (size_t i = 0; i < N_WRITERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)(uintptr_t)&letters[i]), 0);
     for (size_t i = 0; i < N_WRITERS; i++) {
         void *result;
         pthread_join(threads[i], &result);
@@ -151,7 +153,8 @@ static void large_files_are_read_whole(void **state) {
     assert_int_equal(b.len, n);
     assert_memory_equal(b.data, text, n);
     ern_buf exact = { .max = n };
-    assert_true(file_read(&exact, path, n, NULL) || exact.max == n);    /* a buffer of exactly this size need not have room to see the end */
+    assert_true(file_read(&exact, path, n, NULL) ||
+                exact.max == n); /* a buffer of exactly this size need not have room to see the end */
     buf_deinit(&exact);
     buf_deinit(&b);
     unlink(path);
@@ -161,8 +164,12 @@ static void large_files_are_read_whole(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_maps_and_reads), cmocka_unit_test(says_what_is_wrong), cmocka_unit_test(a_writer_leaves_all_or_nothing),
-        cmocka_unit_test(devices_are_written_in_place), cmocka_unit_test(writers_do_not_meet), cmocka_unit_test(large_files_are_read_whole),
+        cmocka_unit_test(writes_maps_and_reads),
+        cmocka_unit_test(says_what_is_wrong),
+        cmocka_unit_test(a_writer_leaves_all_or_nothing),
+        cmocka_unit_test(devices_are_written_in_place),
+        cmocka_unit_test(writers_do_not_meet),
+        cmocka_unit_test(large_files_are_read_whole),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -31,8 +31,10 @@ static void every_thread_runs_every_job(void **state) {
             j.round = round;
             pool_run(p, count, &j);
             for (size_t i = 0; i < n; i++)
-                if (j.runs[i] != round || j.seen[i] != round) fail_msg("%zu threads, round %zu: thread %zu ran %zu", n, round, i, j.runs[i]);
-            if (round % 500 == 0) nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);    /* long enough to fall asleep */
+                if (j.runs[i] != round || j.seen[i] != round)
+                    fail_msg("%zu threads, round %zu: thread %zu ran %zu", n, round, i, j.runs[i]);
+            if (round % 500 == 0)
+                nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL); /* long enough to fall asleep */
         }
         pool_close(p);
     }
@@ -119,8 +121,9 @@ static void costs_microseconds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_thread_runs_every_job), cmocka_unit_test(waits_for_the_slowest), cmocka_unit_test(opens_and_closes_at_once),
-        cmocka_unit_test(refuses_bad_counts), cmocka_unit_test(parts_cover_everything), cmocka_unit_test(costs_microseconds),
+        cmocka_unit_test(every_thread_runs_every_job), cmocka_unit_test(waits_for_the_slowest),
+        cmocka_unit_test(opens_and_closes_at_once),    cmocka_unit_test(refuses_bad_counts),
+        cmocka_unit_test(parts_cover_everything),      cmocka_unit_test(costs_microseconds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,8 @@ static size_t meminfo_available(void) {
 size_t sys_memory_available(void) {
     size_t available = meminfo_available();
     unsigned long long most, used, unused;
-    if (read_numbers("/sys/fs/cgroup/memory.max", &most, &unused) && read_numbers("/sys/fs/cgroup/memory.current", &used, &unused)) {
+    if (read_numbers("/sys/fs/cgroup/memory.max", &most, &unused) &&
+        read_numbers("/sys/fs/cgroup/memory.current", &used, &unused)) {
         const unsigned long long left = most > used ? most - used : 0;
         if (left < available) available = (size_t)left;
     }

@@ -11,11 +11,15 @@ static void every_scalar_value_round_trips(void **state) {
         int32_t back;
         if (cp >= 0xD800 && cp <= 0xDFFF) continue;
         const size_t n = utf8_encode(cp, s);
-        if (n != (size_t)(cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4) || utf8_decode(s, n, &back) != n || back != cp ||
-            utf8_tail(s, n) != 0)
+        if (n != (size_t)(cp < 0x80      ? 1
+                          : cp < 0x800   ? 2
+                          : cp < 0x10000 ? 3
+                                         : 4) ||
+            utf8_decode(s, n, &back) != n || back != cp || utf8_tail(s, n) != 0)
             fail_msg("U+%04X", (unsigned)cp);
         for (size_t cut = 1; cut < n; cut++)
-            if (utf8_decode(s, cut, &back) != cut || back != -1 || utf8_tail(s, cut) != cut) fail_msg("U+%04X cut to %zu", (unsigned)cp, cut);
+            if (utf8_decode(s, cut, &back) != cut || back != -1 || utf8_tail(s, cut) != cut)
+                fail_msg("U+%04X cut to %zu", (unsigned)cp, cut);
     }
 }
 
@@ -39,7 +43,8 @@ static void bad_sequences(void **state) {
         int32_t cp;
         const size_t used = utf8_decode(cases[i].s, cases[i].n, &cp);
         if (used != cases[i].used || cp != cases[i].cp) fail_msg("case %zu: used %zu, %d", i, used, (int)cp);
-        if (utf8_tail(cases[i].s, cases[i].n) != cases[i].tail) fail_msg("case %zu: tail %zu", i, utf8_tail(cases[i].s, cases[i].n));
+        if (utf8_tail(cases[i].s, cases[i].n) != cases[i].tail)
+            fail_msg("case %zu: tail %zu", i, utf8_tail(cases[i].s, cases[i].n));
     }
     assert_int_equal(utf8_tail("", 0), 0);
 }

@@ -45,19 +45,23 @@ static bool check_part(const ern_batch *b, const batch_part *parts, size_t i, si
         if (parts[j].s == p->s) return ern_fail(e, ERN_ARG, "batch: session %zu is session %zu again", i, j);
     if (p->n == 0) return ern_fail(e, ERN_ARG, "batch: session %zu: at least one token wanted", i);
     if (p->n > b->eng->max_batch - n_rows)
-        return ern_fail(e, ERN_LIMIT, "batch: %zu tokens after %zu pass the %zu of one step", p->n, n_rows, b->eng->max_batch);
+        return ern_fail(e, ERN_LIMIT, "batch: %zu tokens after %zu pass the %zu of one step", p->n, n_rows,
+                        b->eng->max_batch);
     return session_check_append(p->s, p->ids, p->n, e);
 }
 
 bool batch_step(ern_batch *b, const batch_part *parts, size_t n_parts, ern_err *e) {
     const size_t V = b->eng->model->c.n_vocab;
     size_t T = 0;
-    if (n_parts == 0 || n_parts > b->max_parts) return ern_fail(e, ERN_LIMIT, "batch: %zu sessions, 1 to %zu wanted", n_parts, b->max_parts);
+    if (n_parts == 0 || n_parts > b->max_parts)
+        return ern_fail(e, ERN_LIMIT, "batch: %zu sessions, 1 to %zu wanted", n_parts, b->max_parts);
     for (size_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         if (!check_part(b, parts, i, T, e)) return false;
         for (size_t t = 0; t < p->n; t++)
-            b->rows[T++] = (model_row){ .id = p->ids[t], .pos = p->s->n + t, .kv = &p->s->kv, .wants_logits = t + 1 == p->n };
+            b->rows[T++] = (model_row){
+                .id = p->ids[t], .pos = p->s->n + t, .kv = &p->s->kv, .wants_logits = t + 1 == p->n
+            };
     }
     if (!engine_forward(b->eng, b->rows, T, b->logits, NULL, NULL, e)) return false;
     for (size_t i = 0; i < n_parts; i++) {

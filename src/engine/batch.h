@@ -1,5 +1,5 @@
-/* One forward pass for many sessions: what a server's step is. Each part appends tokens to its session (a chunk of a prompt, or
- * one drawn token) and leaves the logits after the last of them in the session, bit for bit as if it ran alone.
+/* One forward pass for many sessions: what a server's step is. Each part appends tokens to its session (a chunk of a
+ * prompt, or one drawn token) and leaves the logits after the last of them in the session, bit for bit as if it ran alone.
  *
  *     ern_batch *b = batch_open(eng, 16, e);
  *     batch_part parts[] = { { s1, &id1, 1 }, { s2, prompt, 100 } };

@@ -12,7 +12,8 @@ size_t ern_engine_n_embed(const ern_engine *eng) { return eng->model->c.hidden; 
 /* The forward pass locks: an engine is shared, its scratch is not. */
 static ern_engine *shared(const ern_engine *eng) { return (ern_engine *)(uintptr_t)eng; }
 
-bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx, ern_err *e) {
+bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx,
+                       ern_err *e) {
     ern_engine *own = shared(eng);
     if (!eng->model->encoder) return ern_fail(e, ERN_ARG, "%s: not an encoder", source_path(eng->model->source));
     pthread_mutex_lock(&own->lock);
@@ -26,7 +27,8 @@ bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, floa
 /* Takes the states after the final norm out of the forward pass. */
 struct catcher { float *to; size_t n_rows; };
 
-static bool catch_norm(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e) {
+static bool catch_norm(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+                       ern_err *e) {
     struct catcher *c = ctx;
     (void)is_int;
     (void)e;
@@ -60,14 +62,16 @@ static bool embed_ids(const ern_engine *eng, const int32_t *ids, size_t n, float
     if (n == 0) return ern_fail(e, ERN_ARG, "embedding: the text has no tokens");
     float *hidden = mem_zalloc(n * c->hidden, sizeof *hidden, "hidden states", e);
     if (!hidden) return false;
-    const bool ok = eng->model->encoder ? engine_encode_ids(eng, ids, n, hidden, NULL, NULL, e) : decode_ids(eng, ids, n, hidden, e);
+    const bool ok = eng->model->encoder ? engine_encode_ids(eng, ids, n, hidden, NULL, NULL, e)
+                                        : decode_ids(eng, ids, n, hidden, e);
     if (ok) encoder_pool(c, hidden, n, out);
     free(hidden);
     return ok;
 }
 
 /* Ids of the text with what the tokenizer adds before and after it. */
-static bool ids_of(const ern_engine *eng, const char *text, size_t n_bytes, ern_tokens *out, size_t *n_before, size_t *n_after, ern_err *e) {
+static bool ids_of(const ern_engine *eng, const char *text, size_t n_bytes, ern_tokens *out, size_t *n_before,
+                   size_t *n_after, ern_err *e) {
     ern_tokens bare = { 0 }, whole = { 0 };
     bool ok = engine_encode(eng, text, n_bytes, TOKENIZER_PLAIN | TOKENIZER_ADD, &whole, e) &&
               engine_encode(eng, text, n_bytes, TOKENIZER_PLAIN, &bare, e);
@@ -122,9 +126,11 @@ bool ern_embed_windows(const ern_engine *eng, const char *text, size_t n_bytes, 
     size_t n_before, n_after;
     bool ok = false;
     if (!ids_of(eng, text, n_bytes, &all, &n_before, &n_after, e)) return false;
-    const size_t around = n_before + n_after, n_text = all.n - around, room = c->max_input > around ? c->max_input - around : 1;
+    const size_t around = n_before + n_after, n_text = all.n - around,
+                 room = c->max_input > around ? c->max_input - around : 1;
     const size_t n = n_text > room ? (n_text + room - 1) / room : 1;
-    if (!(sum = mem_zalloc(c->hidden, sizeof *sum, "embedding", e)) || !(one = mem_zalloc(c->hidden, sizeof *one, "embedding", e)) ||
+    if (!(sum = mem_zalloc(c->hidden, sizeof *sum, "embedding", e)) ||
+        !(one = mem_zalloc(c->hidden, sizeof *one, "embedding", e)) ||
         !(window = mem_zalloc(room + around, sizeof *window, "window", e)))
         goto out;
     for (size_t i = 0; i < n; i++) {

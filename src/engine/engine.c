@@ -70,7 +70,8 @@ static bool json_template(char **out, const char *folder, const char *name, ern_
 static bool folder_template(char **out, const char *folder, ern_err *e) {
     size_t n;
     return folder_file(out, &n, folder, "chat_template.jinja", MAX_TEMPLATE_BYTES, e) &&
-           (*out || json_template(out, folder, "chat_template.json", e)) && (*out || json_template(out, folder, "tokenizer_config.json", e));
+           (*out || json_template(out, folder, "chat_template.json", e)) &&
+           (*out || json_template(out, folder, "tokenizer_config.json", e));
 }
 
 static const char *family_template(const ern_engine *eng) {
@@ -106,12 +107,14 @@ static bool add_end(ern_engine *eng, int64_t id, ern_err *e) {
 
 /* config eos, generation_config eos (one or a list), and the turn ends that chat models write. */
 static bool collect_ends(ern_engine *eng, ern_err *e) {
-    static const char *const turn_ends[] = { "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_sentence|>", "</s>", "<|endoftext|>" };
+    static const char *const turn_ends[] = { "<|im_end|>",          "<|eot_id|>", "<|eom_id|>",
+                                             "<|end_of_sentence|>", "</s>",       "<|endoftext|>" };
     const json_t *eos = json_object_get(source_generation(eng->model->source), "eos_token_id");
     if (!add_end(eng, eng->model->c.eos, e)) return false;
     if (json_is_integer(eos) && !add_end(eng, json_integer_value(eos), e)) return false;
     for (size_t i = 0; json_is_array(eos) && i < json_array_size(eos); i++)
-        if (json_is_integer(json_array_get(eos, i)) && !add_end(eng, json_integer_value(json_array_get(eos, i)), e)) return false;
+        if (json_is_integer(json_array_get(eos, i)) && !add_end(eng, json_integer_value(json_array_get(eos, i)), e))
+            return false;
     if (!eng->tokenizer) return true;
     if (!add_end(eng, tokenizer_eos(eng->tokenizer), e)) return false;
     for (size_t i = 0; i < sizeof turn_ends / sizeof turn_ends[0]; i++) {
@@ -180,7 +183,8 @@ bool ern_engine_is_encoder(const ern_engine *eng) { return eng->model->c.arch ==
 /* The scratch grows with the longest context any session has asked for. */
 bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *logits, trace_fn trace, void *ctx, ern_err *e) {
     size_t longest = 1;
-    if (eng->model->c.arch == ARCH_BERT) return ern_fail(e, ERN_ARG, "%s: an encoder cannot write text", source_path(eng->model->source));
+    if (eng->model->c.arch == ARCH_BERT)
+        return ern_fail(e, ERN_ARG, "%s: an encoder cannot write text", source_path(eng->model->source));
     for (size_t t = 0; t < T; t++)
         if (rows[t].pos >= longest) longest = rows[t].pos + 1;
     pthread_mutex_lock(&eng->lock);

@@ -36,7 +36,8 @@ struct ern_session {
     model_row *rows;                /* [max_batch] */
 };
 
-/* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. NULL with e->code ERN_OK: none. */
+/* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. NULL with e->code ERN_OK:
+ * none. */
 ern_tokenizer *engine_tokenizer(const ern_source *s, ern_err *e);
 ern_tokenizer *engine_gguf_tokenizer(const ern_gguf *g, ern_err *e);
 
@@ -50,7 +51,8 @@ bool engine_encode(const ern_engine *eng, const char *text, size_t n, unsigned f
 bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *logits, trace_fn trace, void *ctx, ern_err *e);
 
 /* hidden[n, D] of an encoder, traced; locked like engine_forward. */
-bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx, ern_err *e);
+bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx,
+                       ern_err *e);
 
 /* Do n more tokens fit, and is each an id of the vocabulary? */
 bool session_check_append(const ern_session *s, const int32_t *ids, size_t n, ern_err *e);

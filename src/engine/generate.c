@@ -63,7 +63,8 @@ static bool step(struct answer *a, bool *is_done, ern_err *e) {
     if (!sampler_next(&a->sampler, s->logits, s->ids, s->n, &ev.id, e)) return false;
     a->r.n_tokens++;
     if (a->o->n_logprobs) sampler_logprobs(s->logits, eng->model->c.n_vocab, ev.id, a->o->n_logprobs, &ev);
-    if ((!a->o->ignores_end && contains(eng->end_ids, eng->n_end_ids, ev.id)) || contains(a->o->stop_ids, a->o->n_stop_ids, ev.id)) {
+    if ((!a->o->ignores_end && contains(eng->end_ids, eng->n_end_ids, ev.id)) ||
+        contains(a->o->stop_ids, a->o->n_stop_ids, ev.id)) {
         a->r.finish = ERN_FINISH_END;
         a->r.end_id = ev.id;
         return true;
@@ -85,15 +86,19 @@ static bool give_rest(struct answer *a, ern_err *e) {
     return true;
 }
 
-bool ern_session_generate(ern_session *s, const ern_sampling *options, ern_token_fn on_token, void *ctx, ern_result *out, ern_err *e) {
+bool ern_session_generate(ern_session *s, const ern_sampling *options, ern_token_fn on_token, void *ctx, ern_result *out,
+                          ern_err *e) {
     const ern_engine *eng = s->eng;
     ern_sampling o;
-    struct answer a = { .s = s, .o = &o, .on_token = on_token, .ctx = ctx, .text = { .max = MAX_TEXT_BYTES }, .r = { .end_id = -1 } };
+    struct answer a = {
+        .s = s, .o = &o, .on_token = on_token, .ctx = ctx, .text = { .max = MAX_TEXT_BYTES }, .r = { .end_id = -1 }
+    };
     bool ok = false, is_done = false;
     ern_sampling_defaults(eng, &o);
     if (options) o = *options;
     if (!s->has_logits) return ern_fail(e, ERN_ARG, "generate: the session is empty or was cut; give it a prompt first");
-    if (o.n_stop && !eng->tokenizer) return ern_fail(e, ERN_MISSING, "generate: stop texts need a tokenizer, the model has none; give stop ids");
+    if (o.n_stop && !eng->tokenizer)
+        return ern_fail(e, ERN_MISSING, "generate: stop texts need a tokenizer, the model has none; give stop ids");
     if (!sampler_init(&a.sampler, &o, eng->model->c.n_vocab, e)) return false;
     if (eng->tokenizer && !(a.stream = stream_open(eng->tokenizer, o.stop, o.n_stop, e))) goto out;
     while (!is_done)

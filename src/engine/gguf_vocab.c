@@ -1,4 +1,5 @@
-/* A vocabulary out of GGUF metadata. Converters differ in what they leave out; each rule here is one of those differences. */
+/* A vocabulary out of GGUF metadata. Converters differ in what they leave out; each rule here is one of those
+ * differences. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,14 +31,17 @@ static bool flag_of(const ern_gguf *g, const char *key, bool fallback) {
 static void mend_types(int32_t *types, const char *const *pieces, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const size_t m = strlen(pieces[i]);
-        if (types[i] == GGUF_USER && m >= 5 && strncmp(pieces[i], "<|", 2) == 0 && strcmp(pieces[i] + m - 2, "|>") == 0) types[i] = GGUF_CONTROL;
+        if (types[i] == GGUF_USER && m >= 5 && strncmp(pieces[i], "<|", 2) == 0 && strcmp(pieces[i] + m - 2, "|>") == 0)
+            types[i] = GGUF_CONTROL;
     }
 }
 
-/* ERNIE's converter leaves the flags out, and for these models they mean "no" (MODEL.md, pitfalls); Llama's and BERT's mean "yes". */
+/* ERNIE's converter leaves the flags out, and for these models they mean "no" (MODEL.md, pitfalls); Llama's and BERT's
+ * mean "yes". */
 static void read_flags(tokenizer_vocab *v, const ern_gguf *g) {
     const char *arch = gguf_str(g, "general.architecture");
-    const bool is_ernie = arch && strncmp(arch, "ernie4_5", 8) == 0, is_spm = v->kind == TOKENIZER_SPM, is_bert = v->kind == TOKENIZER_WORDPIECE;
+    const bool is_ernie = arch && strncmp(arch, "ernie4_5", 8) == 0, is_spm = v->kind == TOKENIZER_SPM,
+               is_bert = v->kind == TOKENIZER_WORDPIECE;
     const bool is_llama3 = v->pre && (strcmp(v->pre, "llama-bpe") == 0 || strcmp(v->pre, "llama3") == 0);
     v->bos = id_of(g, "tokenizer.ggml.bos_token_id", -1);
     v->eos = id_of(g, "tokenizer.ggml.eos_token_id", -1);
@@ -56,8 +60,10 @@ ern_tokenizer *engine_gguf_tokenizer(const ern_gguf *g, ern_err *e) {
     ern_tokenizer *t = NULL;
     float *scores = NULL;
     int32_t *types = NULL;
-    tokenizer_vocab v = { .n_tokens = gguf_array_n(g, "tokenizer.ggml.tokens"), .pieces = gguf_array_str(g, "tokenizer.ggml.tokens"),
-                          .n_merges = gguf_array_n(g, "tokenizer.ggml.merges"), .merges = gguf_array_str(g, "tokenizer.ggml.merges"),
+    tokenizer_vocab v = { .n_tokens = gguf_array_n(g, "tokenizer.ggml.tokens"),
+                          .pieces = gguf_array_str(g, "tokenizer.ggml.tokens"),
+                          .n_merges = gguf_array_n(g, "tokenizer.ggml.merges"),
+                          .merges = gguf_array_str(g, "tokenizer.ggml.merges"),
                           .pre = gguf_str(g, "tokenizer.ggml.pre") };
     const char *model = gguf_str(g, "tokenizer.ggml.model");
     if (!v.pieces || v.n_tokens == 0) return NULL;

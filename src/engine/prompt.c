@@ -1,5 +1,6 @@
-/* Text and conversations to tokens. No text of a conversation can become a special token: a mark is put into the text of every
- * special token in it before the template is rendered, and taken out again while the rest is tokenised as plain text. */
+/* Text and conversations to tokens. No text of a conversation can become a special token: a mark is put into the text of
+ * every special token in it before the template is rendered, and taken out again while the rest is tokenised as plain
+ * text. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,9 @@ void ern_tokens_free(ern_tokens *t) {
 }
 
 static bool need_tokenizer(const ern_engine *eng, ern_err *e) {
-    return eng->tokenizer || ern_fail(e, ERN_MISSING, "%s: no tokenizer files (tokenizer.model, tokenizer.json or vocab.txt)",
-                                      source_path(eng->model->source));
+    return eng->tokenizer ||
+           ern_fail(e, ERN_MISSING, "%s: no tokenizer files (tokenizer.model, tokenizer.json or vocab.txt)",
+                    source_path(eng->model->source));
 }
 
 bool engine_encode(const ern_engine *eng, const char *text, size_t n, unsigned flags, ern_tokens *out, ern_err *e) {
@@ -38,7 +40,8 @@ bool ern_tokenize(const ern_engine *eng, const char *text, size_t n_bytes, bool 
 
 char *ern_detokenize(const ern_engine *eng, const int32_t *ids, size_t n, bool with_special, ern_err *e) {
     ern_buf raw = { .max = MAX_PROMPT_BYTES }, text = { .max = 3 * MAX_PROMPT_BYTES };
-    bool ok = need_tokenizer(eng, e) && tokenizer_decode(eng->tokenizer, ids, n, with_special, &raw, e) && buf_reserve(&text, raw.len, e);
+    bool ok = need_tokenizer(eng, e) && tokenizer_decode(eng->tokenizer, ids, n, with_special, &raw, e) &&
+              buf_reserve(&text, raw.len, e);
     for (size_t i = 0; ok && i < raw.len;) {
         int32_t cp;
         size_t used = utf8_decode(raw.data + i, raw.len - i, &cp);
@@ -89,7 +92,8 @@ static bool choose_mark(struct marker *m, const ern_engine *eng, const json_t *v
     note_marks(&seen, eng->chat_source, strlen(eng->chat_source));
     while (i < N_MARKS && (seen >> i & 1)) i++;
     if (i == N_MARKS)
-        return ern_fail(e, ERN_ARG, "messages: they hold all %d noncharacters U+FDD0 to U+FDEF; one has to be free", N_MARKS);
+        return ern_fail(e, ERN_ARG, "messages: they hold all %d noncharacters U+FDD0 to U+FDEF; one has to be free",
+                        N_MARKS);
     utf8_encode(FIRST_MARK + i, m->mark);
     return true;
 }
@@ -115,7 +119,8 @@ static bool mark_text(struct marker *m, ern_buf *out, const char *text, size_t n
 static json_t *marked_string(struct marker *m, const char *text, size_t n, ern_err *e) {
     ern_buf b = { .max = MAX_PROMPT_BYTES };
     json_t *s = NULL;
-    if (mark_text(m, &b, text, n, e) && !(s = json_stringn(b.data ? b.data : "", b.len))) ern_fail(e, ERN_NOMEM, "no memory for a message of %zu bytes", n);
+    if (mark_text(m, &b, text, n, e) && !(s = json_stringn(b.data ? b.data : "", b.len)))
+        ern_fail(e, ERN_NOMEM, "no memory for a message of %zu bytes", n);
     buf_deinit(&b);
     return s;
 }
@@ -126,7 +131,8 @@ static bool add_marked_member(struct marker *m, json_t *to, const char *key, jso
     ern_buf b = { .max = MAX_PROMPT_BYTES };
     json_t *copy = NULL;
     bool ok = mark_text(m, &b, key, strlen(key), e) && (copy = marked(m, item, depth, e));
-    if (ok && json_object_set_new(to, b.data ? b.data : "", copy) != 0) ok = ern_fail(e, ERN_NOMEM, "no memory for a message");
+    if (ok && json_object_set_new(to, b.data ? b.data : "", copy) != 0)
+        ok = ern_fail(e, ERN_NOMEM, "no memory for a message");
     buf_deinit(&b);
     return ok;
 }
@@ -169,7 +175,8 @@ static bool is_mark(const struct marker *m, const char *s, size_t n) {
     return n >= MARK_BYTES && memcmp(s, m->mark, MARK_BYTES) == 0;
 }
 
-static bool encode_plain(const ern_engine *eng, const struct marker *m, const char *s, size_t n, ern_tokens *out, ern_err *e) {
+static bool encode_plain(const ern_engine *eng, const struct marker *m, const char *s, size_t n, ern_tokens *out,
+                         ern_err *e) {
     ern_buf b = { .max = MAX_PROMPT_BYTES };
     bool ok = buf_reserve(&b, n, e);
     size_t from = 0;
@@ -184,14 +191,17 @@ static bool encode_plain(const ern_engine *eng, const struct marker *m, const ch
 }
 
 /* Special tokens stand for themselves where the template wrote them: there no mark follows their first character. */
-static bool encode_marked(const ern_engine *eng, const struct marker *m, const char *s, size_t n, ern_tokens *out, ern_err *e) {
+static bool encode_marked(const ern_engine *eng, const struct marker *m, const char *s, size_t n, ern_tokens *out,
+                          ern_err *e) {
     size_t from = 0;
     if (m->n_marks == 0) return n == 0 || engine_encode(eng, s, n, TOKENIZER_SPECIALS, out, e);
     for (size_t i = 0; i < n;) {
         bool is_cut;
         const size_t length = specials_match(m->specials, s + i, n - i, &is_cut);
         if (length == 0 || is_mark(m, s + i + length, n - i - length)) { i++; continue; }
-        if (!encode_plain(eng, m, s + from, i - from, out, e) || !engine_encode(eng, s + i, length, TOKENIZER_SPECIALS, out, e)) return false;
+        if (!encode_plain(eng, m, s + from, i - from, out, e) ||
+            !engine_encode(eng, s + i, length, TOKENIZER_SPECIALS, out, e))
+            return false;
         from = i += length;
     }
     return encode_plain(eng, m, s + from, n - from, out, e);
@@ -220,8 +230,8 @@ static bool render(const ern_engine *eng, json_t *given, ern_tokens *out, ern_er
     ern_buf text = { .max = MAX_PROMPT_BYTES };
     const size_t before = out->n;
     json_t *vars = NULL;
-    const bool ok = choose_mark(&m, eng, given, e) && (vars = marked(&m, given, 0, e)) && engine_template_vars(eng, vars, e) &&
-                    template_render(eng->chat, vars, NULL, &text, e) &&
+    const bool ok = choose_mark(&m, eng, given, e) && (vars = marked(&m, given, 0, e)) &&
+                    engine_template_vars(eng, vars, e) && template_render(eng->chat, vars, NULL, &text, e) &&
                     encode_marked(eng, &m, text.data ? text.data : "", text.len, out, e);
     if (!ok) out->n = before;
     buf_deinit(&text);
@@ -230,9 +240,12 @@ static bool render(const ern_engine *eng, json_t *given, ern_tokens *out, ern_er
 }
 
 static bool need_template(const ern_engine *eng, ern_err *e) {
-    if (eng->model->c.arch == ARCH_BERT) return ern_fail(e, ERN_ARG, "%s: an encoder gives embeddings, it has no conversations", source_path(eng->model->source));
+    if (eng->model->c.arch == ARCH_BERT)
+        return ern_fail(e, ERN_ARG, "%s: an encoder gives embeddings, it has no conversations",
+                        source_path(eng->model->source));
     return need_tokenizer(eng, e) &&
-           (eng->chat || ern_fail(e, ERN_MISSING, "%s: no chat template; give one with --template", source_path(eng->model->source)));
+           (eng->chat ||
+            ern_fail(e, ERN_MISSING, "%s: no chat template; give one with --template", source_path(eng->model->source)));
 }
 
 static json_t *parse(const char *text, ern_err *e) {
@@ -242,7 +255,8 @@ static json_t *parse(const char *text, ern_err *e) {
     return v;
 }
 
-bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out, ern_err *e) {
+bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_generation_prompt, ern_tokens *out,
+                     ern_err *e) {
     bool ok = false;
     json_t *messages = NULL, *vars = NULL;
     if (!need_template(eng, e) || !(messages = parse(messages_json, e))) return false;

@@ -11,27 +11,34 @@
 #define CHUNK 256
 
 bool sampling_check(const ern_sampling *o, size_t n_vocab, ern_err *e) {
-    const struct { const char *name; float v, low, high; } ranges[] = {
-        { "temperature", o->temperature, 0.0f, 100.0f },        { "top_p", o->top_p, 0.0f, 1.0f },
-        { "min_p", o->min_p, 0.0f, 1.0f },                      { "repetition_penalty", o->repetition_penalty, 0.01f, 100.0f },
-        { "frequency_penalty", o->frequency_penalty, -2.0f, 2.0f }, { "presence_penalty", o->presence_penalty, -2.0f, 2.0f },
+    const struct { const char *name; float v, low, high;
+    } ranges[] = {
+        { "temperature", o->temperature, 0.0f, 100.0f },
+        { "top_p", o->top_p, 0.0f, 1.0f },
+        { "min_p", o->min_p, 0.0f, 1.0f },
+        { "repetition_penalty", o->repetition_penalty, 0.01f, 100.0f },
+        { "frequency_penalty", o->frequency_penalty, -2.0f, 2.0f },
+        { "presence_penalty", o->presence_penalty, -2.0f, 2.0f },
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
         if (!(ranges[i].v >= ranges[i].low && ranges[i].v <= ranges[i].high))
-            return ern_fail(e, ERN_ARG, "%s: %g, %g to %g wanted", ranges[i].name, (double)ranges[i].v, (double)ranges[i].low,
-                            (double)ranges[i].high);
-    if (o->n_logprobs > ERN_MAX_LOGPROBS) return ern_fail(e, ERN_ARG, "logprobs: %zu, at most %d", o->n_logprobs, ERN_MAX_LOGPROBS);
+            return ern_fail(e, ERN_ARG, "%s: %g, %g to %g wanted", ranges[i].name, (double)ranges[i].v,
+                            (double)ranges[i].low, (double)ranges[i].high);
+    if (o->n_logprobs > ERN_MAX_LOGPROBS)
+        return ern_fail(e, ERN_ARG, "logprobs: %zu, at most %d", o->n_logprobs, ERN_MAX_LOGPROBS);
     for (size_t i = 0; i < o->n_bias; i++) {
         if (o->bias[i].id < 0 || (size_t)o->bias[i].id >= n_vocab)
             return ern_fail(e, ERN_ARG, "logit bias: token id %d, 0 to %zu wanted", (int)o->bias[i].id, n_vocab - 1);
         if (!(o->bias[i].bias < INFINITY))
-            return ern_fail(e, ERN_ARG, "logit bias: %g for token id %d: a number or -infinity wanted", (double)o->bias[i].bias, (int)o->bias[i].id);
+            return ern_fail(e, ERN_ARG, "logit bias: %g for token id %d: a number or -infinity wanted",
+                            (double)o->bias[i].bias, (int)o->bias[i].id);
     }
     for (size_t i = 0; i < o->n_stop_ids; i++)
         if (o->stop_ids[i] < 0 || (size_t)o->stop_ids[i] >= n_vocab)
             return ern_fail(e, ERN_ARG, "stop id: %d, 0 to %zu wanted", (int)o->stop_ids[i], n_vocab - 1);
     for (size_t i = 0; i < o->n_stop; i++)
-        if (!o->stop[i] || !o->stop[i][0]) return ern_fail(e, ERN_ARG, "stop text %zu is empty: it would end every answer", i);
+        if (!o->stop[i] || !o->stop[i][0])
+            return ern_fail(e, ERN_ARG, "stop text %zu is empty: it would end every answer", i);
     return true;
 }
 
@@ -117,13 +124,14 @@ static int32_t first_equal(const float *x, size_t n, float v) {
     return 0;
 }
 
-/* e^x for x <= 0, to 2e-7 of its value; 0 below -87. Written so that compilers turn loops of it into vector code: 2^(n + f) with
- * |f| <= 1/2, e^(f ln 2) by its series to the 6th power. */
+/* e^x for x <= 0, to 2e-7 of its value; 0 below -87. Written so that compilers turn loops of it into vector code: 2^(n +
+ * f) with |f| <= 1/2, e^(f ln 2) by its series to the 6th power. */
 static inline float exp_below(float x) {
     const float y = x > -87.0f ? x : -87.0f;
     const float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;     /* rounds to the nearest integer */
     const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;       /* ln 2 in two parts */
-    const float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666667f + r * (0.0416666667f + r * (8.33333333e-3f + r * 1.38888889e-3f)))));
+    const float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666667f +
+                                                        r * (0.0416666667f + r * (8.33333333e-3f + r * 1.38888889e-3f)))));
     union { uint32_t u; float f; } scale = { .u = (uint32_t)((int32_t)n + 127) << 23 };
     return x > -87.0f ? p * scale.f : 0.0f;
 }
@@ -162,7 +170,11 @@ static int by_logit(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-struct sorted { ern_sampler *s; float top, scale, per_degree; size_t n, n_buckets; };      /* the first n candidates are in order */
+struct sorted {
+    ern_sampler *s;
+    float top, scale, per_degree;
+    size_t n, n_buckets;
+}; /* the first n candidates are in order */
 
 /* Sort in the next buckets, at least those up to and including last. */
 static void extend(struct sorted *o, size_t last) {
@@ -213,9 +225,12 @@ static size_t first_guess(const struct sorted *o, size_t k, double total, double
 static int32_t draw(ern_sampler *s, float top, float bottom) {
     const ern_sampling *o = s->o;
     const double u = next_uniform(s);
-    struct sorted order = { .s = s, .top = top, .scale = (float)(SAMPLER_BUCKETS - 1) / (top - bottom), .per_degree = 1.0f / o->temperature };
+    struct sorted order = {
+        .s = s, .top = top, .scale = (float)(SAMPLER_BUCKETS - 1) / (top - bottom), .per_degree = 1.0f / o->temperature
+    };
     if (!(order.scale <= FLT_MAX)) order.scale = 0.0f;                  /* all logits are equal */
-    if (!(order.per_degree <= FLT_MAX)) order.per_degree = FLT_MAX;     /* a temperature next to 0: all but the largest vanish */
+    if (!(order.per_degree <= FLT_MAX))
+        order.per_degree = FLT_MAX; /* a temperature next to 0: all but the largest vanish */
     const size_t k = o->top_k && o->top_k < s->n_vocab ? o->top_k : s->n_vocab;
     double total = fill_buckets(s, top, order.scale, order.per_degree), kept = 0.0, sum = 0.0;
     size_t n = 0, chosen = 0;
@@ -227,7 +242,8 @@ static int32_t draw(ern_sampler *s, float top, float bottom) {
     }
     if (k < s->n_vocab || o->top_p < 1.0f || o->min_p > 0.0f) {
         const double enough = o->top_p < 1.0f ? (double)o->top_p * total : INFINITY;
-        for (; n < k && (n == 0 || kept < enough) && at(&order, n, &p) && (n == 0 || p >= o->min_p); n++) kept += (double)p;     /* the first p is 1 */
+        for (; n < k && (n == 0 || kept < enough) && at(&order, n, &p) && (n == 0 || p >= o->min_p); n++)
+            kept += (double)p; /* the first p is 1 */
     } else {
         kept = total;
         n = s->n_vocab;
@@ -247,7 +263,8 @@ static void penalise(ern_sampler *s, const int32_t *history, size_t n_history) {
             const int32_t id = history[i];
             if (s->stamps[id] == s->n_drawn) continue;
             s->stamps[id] = s->n_drawn;
-            s->logits[id] = s->logits[id] > 0.0f ? s->logits[id] / o->repetition_penalty : s->logits[id] * o->repetition_penalty;
+            s->logits[id] = s->logits[id] > 0.0f ? s->logits[id] / o->repetition_penalty
+                                                 : s->logits[id] * o->repetition_penalty;
         }
     if (o->frequency_penalty != 0.0f || o->presence_penalty != 0.0f)
         for (size_t i = 0; i < s->n_used; i++) {
@@ -264,7 +281,8 @@ bool sampler_next(ern_sampler *s, const float *logits, const int32_t *history, s
     penalise(s, history, n_history);
     if (!range_of(s->logits, s->n_vocab, &top, &bottom)) {
         if (top < -FLT_MAX) return ern_fail(e, ERN_ARG, "sampling: every token is forbidden");
-        return ern_fail(e, ERN_FORMAT, "sampling: the model's logits hold NaN or infinity: the weights are damaged or overflow");
+        return ern_fail(e, ERN_FORMAT,
+                        "sampling: the model's logits hold NaN or infinity: the weights are damaged or overflow");
     }
     *id = s->o->temperature == 0.0f || s->o->top_k == 1 ? first_equal(s->logits, s->n_vocab, top) : draw(s, top, bottom);
     if (s->counts[*id]++ == 0) s->used[s->n_used++] = *id;

@@ -1,8 +1,8 @@
-/* From logits to the next id; what is done and in which order stands at ern_sampling in ern.h. The draw depends on the seed and
- * the number of tokens drawn so far, on nothing else.
+/* From logits to the next id; what is done and in which order stands at ern_sampling in ern.h. The draw depends on the
+ * seed and the number of tokens drawn so far, on nothing else.
  *
- * A vocabulary has 100,000 ids and only the few likely ones matter: logits fall into buckets of equal width below the largest, and
- * only the buckets that the answer lies in are sorted. What is drawn is what sorting everything would draw. */
+ * A vocabulary has 100,000 ids and only the few likely ones matter: logits fall into buckets of equal width below the
+ * largest, and only the buckets that the answer lies in are sorted. What is drawn is what sorting everything would draw. */
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
 

@@ -33,7 +33,9 @@ static size_t define(struct sorted *list, const float *logits, size_t V, const e
     qsort(list, V, sizeof *list, by_logit);
     for (size_t i = 0; i < V; i++) list[i].p = exp(((double)list[i].logit - (double)list[0].logit) / (double)o->temperature);
     for (size_t i = 0; i < k; i++) total += list[i].p;
-    for (; n < k && (n == 0 || ((o->top_p >= 1.0f || kept < (double)o->top_p * total) && list[n].p >= (double)o->min_p)); n++) kept += list[n].p;
+    for (; n < k && (n == 0 || ((o->top_p >= 1.0f || kept < (double)o->top_p * total) && list[n].p >= (double)o->min_p));
+         n++)
+        kept += list[n].p;
     for (size_t i = 0; i < n; i++) list[i].p /= kept;
     return n;
 }
@@ -77,9 +79,11 @@ static void keeps_what_the_definition_keeps(void **state) {
     (void)state;
     static const size_t sizes[] = { 1, 2, 5, 17, 1000 };
     static const double spreads[] = { 0.0, 0.5, 4.0, 60.0 };
-    static const struct { float temperature, top_p, min_p; size_t top_k; } settings[] = {
-        { 1.0f, 1.0f, 0.0f, 0 },  { 0.7f, 0.9f, 0.0f, 0 }, { 1.0f, 1.0f, 0.1f, 0 }, { 1.0f, 1.0f, 0.0f, 5 }, { 2.0f, 0.5f, 0.05f, 40 },
-        { 100.0f, 0.8f, 0.0f, 0 }, { 0.01f, 0.8f, 0.0f, 0 }, { 1.0f, 0.0f, 0.0f, 0 }, { 1.0f, 1.0f, 1.0f, 0 }, { 1e-40f, 1.0f, 0.0f, 0 },
+    static const struct { float temperature, top_p, min_p; size_t top_k;
+    } settings[] = {
+        { 1.0f, 1.0f, 0.0f, 0 },   { 0.7f, 0.9f, 0.0f, 0 },   { 1.0f, 1.0f, 0.1f, 0 },  { 1.0f, 1.0f, 0.0f, 5 },
+        { 2.0f, 0.5f, 0.05f, 40 }, { 100.0f, 0.8f, 0.0f, 0 }, { 0.01f, 0.8f, 0.0f, 0 }, { 1.0f, 0.0f, 0.0f, 0 },
+        { 1.0f, 1.0f, 1.0f, 0 },   { 1e-40f, 1.0f, 0.0f, 0 },
     };
     for (size_t a = 0; a < sizeof sizes / sizeof sizes[0]; a++)
         for (size_t b = 0; b < sizeof spreads / sizeof spreads[0]; b++)
@@ -93,7 +97,8 @@ static void keeps_what_the_definition_keeps(void **state) {
             }
 }
 
-/* Frequencies over many draws against the probabilities: chi square with a bound that a right sampler passes except once in 10^6. */
+/* Frequencies over many draws against the probabilities: chi square with a bound that a right sampler passes except once
+ * in 10^6. */
 static void draws_by_probability(void **state) {
     (void)state;
     enum { V = 12, DRAWS = 40000 };
@@ -271,11 +276,14 @@ static void logprobs_of_the_best(void **state) {
 /* Printed, not tested: the machine may be busy. */
 static void costs_little_of_a_token(void **state) {
     (void)state;
-    static const struct { const char *name; float temperature, top_p; size_t top_k; } settings[] = {
-        { "greedy", 0.0f, 1.0f, 0 }, { "top_p 0.8", 0.8f, 0.8f, 0 }, { "top_k 40", 0.8f, 1.0f, 40 }, { "all", 1.0f, 1.0f, 0 }, { "flat", 50.0f, 0.9f, 0 },
+    static const struct { const char *name; float temperature, top_p; size_t top_k;
+    } settings[] = {
+        { "greedy", 0.0f, 1.0f, 0 }, { "top_p 0.8", 0.8f, 0.8f, 0 }, { "top_k 40", 0.8f, 1.0f, 40 },
+        { "all", 1.0f, 1.0f, 0 },    { "flat", 50.0f, 0.9f, 0 },
     };
     float *logits = malloc(ERNIE_VOCAB * sizeof *logits);
-    for (size_t i = 0; i < ERNIE_VOCAB; i++) logits[i] = (float)(6.0 * (random_unit() + random_unit() + random_unit() + random_unit()));
+    for (size_t i = 0; i < ERNIE_VOCAB; i++)
+        logits[i] = (float)(6.0 * (random_unit() + random_unit() + random_unit() + random_unit()));
     for (size_t c = 0; c < sizeof settings / sizeof settings[0]; c++) {
         ern_sampling o = plain();
         ern_sampler s;
@@ -301,9 +309,14 @@ static void costs_little_of_a_token(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keeps_what_the_definition_keeps), cmocka_unit_test(draws_by_probability),
-        cmocka_unit_test(greedy_takes_the_lowest_of_equals), cmocka_unit_test(penalties_and_bias), cmocka_unit_test(bad_logits_are_errors),
-        cmocka_unit_test(settings_out_of_range), cmocka_unit_test(logprobs_of_the_best), cmocka_unit_test(costs_little_of_a_token),
+        cmocka_unit_test(keeps_what_the_definition_keeps),
+        cmocka_unit_test(draws_by_probability),
+        cmocka_unit_test(greedy_takes_the_lowest_of_equals),
+        cmocka_unit_test(penalties_and_bias),
+        cmocka_unit_test(bad_logits_are_errors),
+        cmocka_unit_test(settings_out_of_range),
+        cmocka_unit_test(logprobs_of_the_best),
+        cmocka_unit_test(costs_little_of_a_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

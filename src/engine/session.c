@@ -18,8 +18,9 @@ static bool check_context(const ern_config *c, size_t n_ctx, enum ern_dtype k_ty
         return ern_fail(e, ERN_LIMIT, "context of %zu tokens: the model was trained for %zu", n_ctx, c->max_positions);
     const size_t wanted = kv_context_bytes(c, n_ctx, k_type, v_type), available = sys_memory_available();
     if (wanted > available)
-        return ern_fail(e, ERN_LIMIT, "context of %zu tokens needs %zu bytes of memory, %zu are available (enough for about %zu tokens)", n_ctx,
-                        wanted, available, (size_t)((double)n_ctx * ((double)available / (double)wanted)));
+        return ern_fail(e, ERN_LIMIT,
+                        "context of %zu tokens needs %zu bytes of memory, %zu are available (enough for about %zu tokens)",
+                        n_ctx, wanted, available, (size_t)((double)n_ctx * ((double)available / (double)wanted)));
     return true;
 }
 
@@ -65,7 +66,8 @@ const int32_t *ern_session_tokens(const ern_session *s) { return s->ids; }
 const float *ern_session_logits(const ern_session *s) { return s->has_logits ? s->logits : NULL; }
 
 bool session_check_append(const ern_session *s, const int32_t *ids, size_t n, ern_err *e) {
-    if (n > s->n_ctx - s->n) return ern_fail(e, ERN_LIMIT, "%zu tokens after %zu do not fit in the context of %zu", n, s->n, s->n_ctx);
+    if (n > s->n_ctx - s->n)
+        return ern_fail(e, ERN_LIMIT, "%zu tokens after %zu do not fit in the context of %zu", n, s->n, s->n_ctx);
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (size_t)ids[i] >= s->eng->model->c.n_vocab)
             return ern_fail(e, ERN_ARG, "token id %d at %zu: 0 to %zu wanted", (int)ids[i], i, s->eng->model->c.n_vocab - 1);
@@ -77,9 +79,12 @@ bool ern_session_append(ern_session *s, const int32_t *ids, size_t n, ern_progre
     if (!session_check_append(s, ids, n, e)) return false;
     for (size_t done = 0; done < n;) {
         const size_t T = n - done < most ? n - done : most;
-        if (progress && !progress(ctx, done, n)) return ern_fail(e, ERN_STOPPED, "stopped after %zu of %zu prompt tokens", done, n);
+        if (progress && !progress(ctx, done, n))
+            return ern_fail(e, ERN_STOPPED, "stopped after %zu of %zu prompt tokens", done, n);
         for (size_t t = 0; t < T; t++)
-            s->rows[t] = (model_row){ .id = ids[done + t], .pos = s->n + t, .kv = &s->kv, .wants_logits = done + t + 1 == n };
+            s->rows[t] = (model_row){
+                .id = ids[done + t], .pos = s->n + t, .kv = &s->kv, .wants_logits = done + t + 1 == n
+            };
         if (!engine_forward(s->eng, s->rows, T, s->logits, NULL, NULL, e)) return false;
         memcpy(s->ids + s->n, ids + done, T * sizeof *ids);
         s->n += T;
@@ -113,14 +118,17 @@ bool ern_session_sync(ern_session *s, const int32_t *ids, size_t n, ern_progress
 /* ---- scoring ------------------------------------------------------------------------------------ */
 
 /* One chunk: logits[T, V] hold what follows each of its tokens; s->logits what follows the one before. */
-static bool report(const ern_session *s, const int32_t *ids, size_t T, const float *logits, size_t n_top, ern_token_fn on_token, void *ctx, ern_err *e) {
+static bool report(const ern_session *s, const int32_t *ids, size_t T, const float *logits, size_t n_top,
+                   ern_token_fn on_token, void *ctx, ern_err *e) {
     const size_t V = s->eng->model->c.n_vocab;
     for (size_t t = 0; t < T; t++) {
         ern_token_event ev = { .id = ids[t], .text = "", .logprob = NAN };
         const float *before = t ? logits + (t - 1) * V : s->has_logits ? s->logits : NULL;
         if (before) {
             sampler_logprobs(before, V, ids[t], n_top, &ev);
-            if (isnan(ev.logprob)) return ern_fail(e, ERN_FORMAT, "scoring: the model's logits hold NaN or infinity: the weights are damaged or overflow");
+            if (isnan(ev.logprob))
+                return ern_fail(e, ERN_FORMAT,
+                                "scoring: the model's logits hold NaN or infinity: the weights are damaged or overflow");
         }
         if (!on_token(ctx, &ev)) return ern_fail(e, ERN_STOPPED, "stopped while scoring");
     }
@@ -134,7 +142,8 @@ static bool renew_logits(ern_session *s, ern_err *e) {
     return ern_session_truncate(s, s->n - 1, e) && ern_session_append(s, &last, 1, NULL, NULL, e);
 }
 
-bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_top, ern_token_fn on_token, void *ctx, ern_err *e) {
+bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_top, ern_token_fn on_token, void *ctx,
+                       ern_err *e) {
     const size_t V = s->eng->model->c.n_vocab, fit = SCORE_BYTES / sizeof(float) / V;
     const size_t most = fit == 0 ? 1 : fit < s->eng->max_batch ? fit : s->eng->max_batch;
     if (n_top > ERN_MAX_LOGPROBS) return ern_fail(e, ERN_ARG, "logprobs: %zu, at most %d", n_top, ERN_MAX_LOGPROBS);
@@ -143,7 +152,8 @@ bool ern_session_score(ern_session *s, const int32_t *ids, size_t n, size_t n_to
     bool ok = logits != NULL;
     for (size_t done = 0; ok && done < n;) {
         const size_t T = n - done < most ? n - done : most;
-        for (size_t t = 0; t < T; t++) s->rows[t] = (model_row){ .id = ids[done + t], .pos = s->n + t, .kv = &s->kv, .wants_logits = true };
+        for (size_t t = 0; t < T; t++)
+            s->rows[t] = (model_row){ .id = ids[done + t], .pos = s->n + t, .kv = &s->kv, .wants_logits = true };
         ok = engine_forward(s->eng, s->rows, T, logits, NULL, NULL, e);
         if (!ok) break;
         ok = report(s, ids + done, T, logits, n_top, on_token, ctx, e);

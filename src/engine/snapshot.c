@@ -45,8 +45,11 @@ static uint64_t model_mark(const ern_model *m) {
 
 static void facts_of(uint64_t facts[N_FACTS], const ern_session *s) {
     const ern_config *c = &s->eng->model->c;
-    const uint64_t types = (uint64_t)dtype_info(s->kv.k_type)->gguf_type | (uint64_t)dtype_info(s->kv.v_type)->gguf_type << 16;
-    const uint64_t all[N_FACTS] = { c->n_layers, s->kv.n_heads * s->kv.d, types, s->n, c->n_vocab, model_mark(s->eng->model) };
+    const uint64_t types = (uint64_t)dtype_info(s->kv.k_type)->gguf_type | (uint64_t)dtype_info(s->kv.v_type)->gguf_type
+                                                                               << 16;
+    const uint64_t all[N_FACTS] = {
+        c->n_layers, s->kv.n_heads * s->kv.d, types, s->n, c->n_vocab, model_mark(s->eng->model)
+    };
     memcpy(facts, all, sizeof all);
 }
 
@@ -89,8 +92,9 @@ bool ern_session_save(const ern_session *s, const char *path, ern_err *e) {
     for (size_t i = 0; i < N_FACTS; i++)
         for (size_t b = 0; b < 8; b++) head[8 + 8 * i + b] = (uint8_t)(facts[i] >> (8 * b));
     if (!writer_open(&w, path, e)) return false;
-    const bool ok = writer_add(&w, head, sizeof head, e) && writer_add(&w, s->ids, s->n * sizeof *s->ids, e) && add_kv(&w, &s->kv, s->n, e) &&
-                    writer_add(&w, s->logits, c->n_vocab * sizeof *s->logits, e) && writer_commit(&w, e);
+    const bool ok = writer_add(&w, head, sizeof head, e) && writer_add(&w, s->ids, s->n * sizeof *s->ids, e) &&
+                    add_kv(&w, &s->kv, s->n, e) && writer_add(&w, s->logits, c->n_vocab * sizeof *s->logits, e) &&
+                    writer_commit(&w, e);
     writer_deinit(&w);
     return ok;
 }
@@ -100,15 +104,19 @@ static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
     const ern_config *config = &s->eng->model->c;
     const size_t head_bytes = kv_used_bytes(&s->kv, s->kv.k_type, n) + kv_used_bytes(&s->kv, s->kv.v_type, n);
     const uint8_t *ids, *body, *logits;
-    if (!cursor_bytes(c, n * sizeof(int32_t), &ids, e) || !cursor_bytes(c, s->kv.n_layers * s->kv.n_heads * head_bytes, &body, e) ||
+    if (!cursor_bytes(c, n * sizeof(int32_t), &ids, e) ||
+        !cursor_bytes(c, s->kv.n_layers * s->kv.n_heads * head_bytes, &body, e) ||
         !cursor_bytes(c, config->n_vocab * sizeof(float), &logits, e))
         return false;
-    if (c->pos != c->size) return ern_fail(e, ERN_FORMAT, "%s: %zu bytes follow the session's end at byte %zu", c->name, c->size - c->pos, c->pos);
+    if (c->pos != c->size)
+        return ern_fail(e, ERN_FORMAT, "%s: %zu bytes follow the session's end at byte %zu", c->name, c->size - c->pos,
+                        c->pos);
     for (size_t i = 0; i < n; i++) {
         int32_t id;
         memcpy(&id, ids + 4 * i, 4);
         if (id < 0 || (size_t)id >= config->n_vocab)
-            return ern_fail(e, ERN_FORMAT, "%s: token %zu has id %d, 0 to %zu wanted", c->name, i, (int)id, config->n_vocab - 1);
+            return ern_fail(e, ERN_FORMAT, "%s: token %zu has id %d, 0 to %zu wanted", c->name, i, (int)id,
+                            config->n_vocab - 1);
     }
     if (!kv_reserve(&s->kv, 0, n, e)) return false;
     copy_kv(&s->kv, body, n);
@@ -120,7 +128,9 @@ static bool load_body(ern_session *s, ern_cursor *c, size_t n, ern_err *e) {
 }
 
 bool ern_session_load(ern_session *s, const char *path, ern_err *e) {
-    static const char *const names[N_FACTS] = { "layers", "key width", "KV types", NULL, "vocabulary", "mark of the weights" };
+    static const char *const names[N_FACTS] = {
+        "layers", "key width", "KV types", NULL, "vocabulary", "mark of the weights"
+    };
     ern_map map;
     const uint8_t *magic;
     uint64_t wanted[N_FACTS], found[N_FACTS];
@@ -130,17 +140,21 @@ bool ern_session_load(ern_session *s, const char *path, ern_err *e) {
     facts_of(wanted, s);
     if (!cursor_bytes(&c, 8, &magic, e)) goto out;
     if (memcmp(magic, "ERNKV", 5) != 0) { ern_fail(e, ERN_FORMAT, "%s: not a saved session", path); goto out; }
-    if (memcmp(magic, "ERNKV002", 8) != 0) { ern_fail(e, ERN_FORMAT, "%s: version %.3s, 002 wanted", path, (const char *)magic + 5); goto out; }
+    if (memcmp(magic, "ERNKV002", 8) != 0) {
+        ern_fail(e, ERN_FORMAT, "%s: version %.3s, 002 wanted", path, (const char *)magic + 5);
+        goto out;
+    }
     for (size_t i = 0; i < N_FACTS; i++) {
         if (!cursor_u64(&c, &found[i], e)) goto out;
         if (names[i] && found[i] != wanted[i]) {
-            ern_fail(e, ERN_FORMAT, "%s: %s is %llu, this model and session want %llu", path, names[i], (unsigned long long)found[i],
-                     (unsigned long long)wanted[i]);
+            ern_fail(e, ERN_FORMAT, "%s: %s is %llu, this model and session want %llu", path, names[i],
+                     (unsigned long long)found[i], (unsigned long long)wanted[i]);
             goto out;
         }
     }
     if (found[3] == 0 || found[3] > s->n_ctx) {
-        ern_fail(e, ERN_LIMIT, "%s: %llu tokens, 1 to %zu (the context) wanted", path, (unsigned long long)found[3], s->n_ctx);
+        ern_fail(e, ERN_LIMIT, "%s: %llu tokens, 1 to %zu (the context) wanted", path, (unsigned long long)found[3],
+                 s->n_ctx);
         goto out;
     }
     ok = load_body(s, &c, (size_t)found[3], e);

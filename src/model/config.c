@@ -8,15 +8,17 @@
 /* ---- reading JSON ----------------------------------------------------------------------------- */
 
 /* The integer under any of the names, or fallback; a wrong kind or range is an error. A list is [text, vision]. */
-static bool json_size(size_t *out, const json_t *json, const char *const *keys, bool is_required, size_t fallback, size_t max,
-                      const char *name, ern_err *e) {
+static bool json_size(size_t *out, const json_t *json, const char *const *keys, bool is_required, size_t fallback,
+                      size_t max, const char *name, ern_err *e) {
     for (size_t i = 0; keys[i]; i++) {
         const json_t *v = json_object_get(json, keys[i]);
         if (!v || json_is_null(v)) continue;
         if (json_is_array(v) && json_array_size(v) > 0) v = json_array_get(v, 0);
-        if (!json_is_integer(v)) return ern_fail(e, ERN_FORMAT, "%s: %s: an integer from 0 to %zu wanted", name, keys[i], max);
+        if (!json_is_integer(v))
+            return ern_fail(e, ERN_FORMAT, "%s: %s: an integer from 0 to %zu wanted", name, keys[i], max);
         if (json_integer_value(v) < 0 || (uint64_t)json_integer_value(v) > max)
-            return ern_fail(e, ERN_FORMAT, "%s: %s is %lld, 0 to %zu wanted", name, keys[i], (long long)json_integer_value(v), max);
+            return ern_fail(e, ERN_FORMAT, "%s: %s is %lld, 0 to %zu wanted", name, keys[i],
+                            (long long)json_integer_value(v), max);
         *out = (size_t)json_integer_value(v);
         return true;
     }
@@ -42,7 +44,9 @@ static enum config_flag json_flag(const json_t *json, const char *key) {
 static int32_t json_token(const json_t *json, const char *key) {
     const json_t *v = json_object_get(json, key);
     if (json_is_array(v)) v = json_array_get(v, 0);
-    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX ? (int32_t)json_integer_value(v) : -1;
+    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX
+               ? (int32_t)json_integer_value(v)
+               : -1;
 }
 
 /* ---- what is shared by all readers ------------------------------------------------------------- */
@@ -55,8 +59,8 @@ bool config_arch_from_type(enum model_arch *out, const char *type, const char *n
         { "Ernie4_5_MoeForCausalLM", ARCH_ERNIE_MOE }, { "Ernie4_5_MoEForCausalLM", ARCH_ERNIE_MOE },
         { "LlamaForCausalLM", ARCH_LLAMA }, { "BertModel", ARCH_BERT }, { "BertForMaskedLM", ARCH_BERT },
     };
-    static const char *const seeing[] = { "ernie4_5_moe_vl", "ernie4_5_vl_moe", "paddleocr_vl", "Ernie4_5_VLMoeForConditionalGeneration",
-                                          "PaddleOCRVLForConditionalGeneration" };
+    static const char *const seeing[] = { "ernie4_5_moe_vl", "ernie4_5_vl_moe", "paddleocr_vl",
+                                          "Ernie4_5_VLMoeForConditionalGeneration", "PaddleOCRVLForConditionalGeneration" };
     for (size_t i = 0; type && i < sizeof known / sizeof known[0]; i++)
         if (strcmp(type, known[i].type) == 0) {
             *out = known[i].arch;
@@ -64,18 +68,23 @@ bool config_arch_from_type(enum model_arch *out, const char *type, const char *n
         }
     for (size_t i = 0; type && i < sizeof seeing / sizeof seeing[0]; i++)
         if (strcmp(type, seeing[i]) == 0)
-            return ern_fail(e, ERN_MISSING, "%s: \"%s\" sees pictures; this version runs text models only (ernie4_5, ernie4_5_moe, llama, bert)",
-                            name, type);
-    return ern_fail(e, ERN_MISSING, "%s: model type \"%s\" is not one of ernie4_5, ernie4_5_moe, llama, bert", name, type ? type : "(none)");
+            return ern_fail(
+                e, ERN_MISSING,
+                "%s: \"%s\" sees pictures; this version runs text models only (ernie4_5, ernie4_5_moe, llama, bert)", name,
+                type);
+    return ern_fail(e, ERN_MISSING, "%s: model type \"%s\" is not one of ernie4_5, ernie4_5_moe, llama, bert", name,
+                    type ? type : "(none)");
 }
 
 static bool check_moe(ern_config *c, const char *name, ern_err *e) {
     if (c->n_used == 0 || c->n_used > c->n_experts)
         return ern_fail(e, ERN_FORMAT, "%s: %zu experts of %zu cannot be chosen for a token", name, c->n_used, c->n_experts);
     if (c->expert_ffn == 0 || c->moe_interval == 0)
-        return ern_fail(e, ERN_FORMAT, "%s: expert width %zu and interval %zu: neither may be 0", name, c->expert_ffn, c->moe_interval);
+        return ern_fail(e, ERN_FORMAT, "%s: expert width %zu and interval %zu: neither may be 0", name, c->expert_ffn,
+                        c->moe_interval);
     if (c->shared_ffn > MAX_WIDTH)
-        return ern_fail(e, ERN_FORMAT, "%s: %zu shared experts of width %zu: at most %zu together", name, c->n_shared, c->expert_ffn, MAX_WIDTH);
+        return ern_fail(e, ERN_FORMAT, "%s: %zu shared experts of width %zu: at most %zu together", name, c->n_shared,
+                        c->expert_ffn, MAX_WIDTH);
     if (!(c->moe_norm_min >= 0.0f && c->moe_norm_min < 1.0f))
         return ern_fail(e, ERN_FORMAT, "%s: moe_norm_min is %g, 0 to 1 wanted", name, (double)c->moe_norm_min);
     if (c->moe_end >= c->n_layers) c->moe_end = c->n_layers - 1;     /* released configs name layers past the last */
@@ -83,22 +92,27 @@ static bool check_moe(ern_config *c, const char *name, ern_err *e) {
 }
 
 bool config_check(ern_config *c, const char *name, ern_err *e) {
-    if (c->n_layers == 0 || c->hidden == 0 || c->n_heads == 0 || c->n_vocab == 0 || c->ffn == 0 || c->head_dim == 0 || c->max_positions == 0)
-        return ern_fail(e, ERN_FORMAT, "%s: layers %zu, hidden %zu, heads %zu of width %zu, ffn %zu, vocabulary %zu, positions %zu: none may be 0",
-                        name, c->n_layers, c->hidden, c->n_heads, c->head_dim, c->ffn, c->n_vocab, c->max_positions);
+    if (c->n_layers == 0 || c->hidden == 0 || c->n_heads == 0 || c->n_vocab == 0 || c->ffn == 0 || c->head_dim == 0 ||
+        c->max_positions == 0)
+        return ern_fail(
+            e, ERN_FORMAT,
+            "%s: layers %zu, hidden %zu, heads %zu of width %zu, ffn %zu, vocabulary %zu, positions %zu: none may be 0",
+            name, c->n_layers, c->hidden, c->n_heads, c->head_dim, c->ffn, c->n_vocab, c->max_positions);
     if (c->n_kv_heads == 0 || c->n_heads % c->n_kv_heads)
         return ern_fail(e, ERN_FORMAT, "%s: %zu query heads cannot share %zu key heads", name, c->n_heads, c->n_kv_heads);
     if (c->head_dim % 2 && c->arch != ARCH_BERT)
         return ern_fail(e, ERN_FORMAT, "%s: head_dim is %zu, an even number wanted", name, c->head_dim);
     if (c->n_heads * c->head_dim > MAX_WIDTH)
-        return ern_fail(e, ERN_FORMAT, "%s: %zu heads of width %zu: at most %zu together", name, c->n_heads, c->head_dim, MAX_WIDTH);
+        return ern_fail(e, ERN_FORMAT, "%s: %zu heads of width %zu: at most %zu together", name, c->n_heads, c->head_dim,
+                        MAX_WIDTH);
     if (c->arch == ARCH_ERNIE_MOE && !check_moe(c, name, e)) return false;
     if (!(c->norm_eps >= 0.0f && c->norm_eps < 1.0f))
         return ern_fail(e, ERN_FORMAT, "%s: the norm's epsilon is %g, 0 to 1 wanted", name, (double)c->norm_eps);
     if (c->arch != ARCH_BERT && !(c->rope_theta >= 1.0 && c->rope_theta < 1e30))
         return ern_fail(e, ERN_FORMAT, "%s: rope_theta is %g, 1 or more wanted", name, c->rope_theta);
     if (c->arch == ARCH_BERT && c->n_heads * c->head_dim != c->hidden)
-        return ern_fail(e, ERN_FORMAT, "%s: %zu heads of width %zu do not make the hidden width %zu", name, c->n_heads, c->head_dim, c->hidden);
+        return ern_fail(e, ERN_FORMAT, "%s: %zu heads of width %zu do not make the hidden width %zu", name, c->n_heads,
+                        c->head_dim, c->hidden);
     if (c->max_input == 0 || c->max_input > c->max_positions) c->max_input = c->max_positions;
     return true;
 }
@@ -106,13 +120,14 @@ bool config_check(ern_config *c, const char *name, ern_err *e) {
 /* ---- config.json ------------------------------------------------------------------------------ */
 
 static bool read_llama3(ern_config *c, const json_t *scaling, const char *name, ern_err *e) {
-    if (!json_f64(&c->rope_factor, scaling, "factor", 8.0, name, e) || !json_f64(&c->rope_low, scaling, "low_freq_factor", 1.0, name, e) ||
+    if (!json_f64(&c->rope_factor, scaling, "factor", 8.0, name, e) ||
+        !json_f64(&c->rope_low, scaling, "low_freq_factor", 1.0, name, e) ||
         !json_f64(&c->rope_high, scaling, "high_freq_factor", 4.0, name, e) ||
         !json_f64(&c->rope_original, scaling, "original_max_position_embeddings", 8192.0, name, e))
         return false;
     if (!(c->rope_factor >= 1.0 && c->rope_low > 0.0 && c->rope_high > c->rope_low && c->rope_original > 0.0))
-        return ern_fail(e, ERN_FORMAT, "%s: rope scaling: factor %g, low %g, high %g, original %g contradict each other", name, c->rope_factor,
-                        c->rope_low, c->rope_high, c->rope_original);
+        return ern_fail(e, ERN_FORMAT, "%s: rope scaling: factor %g, low %g, high %g, original %g contradict each other",
+                        name, c->rope_factor, c->rope_low, c->rope_high, c->rope_original);
     return true;
 }
 
@@ -141,11 +156,14 @@ static bool read_moe(ern_config *c, const json_t *json, const char *name, ern_er
     const char *gate = json_string_value(json_object_get(json, "moe_gate"));
     const char *act = json_string_value(json_object_get(json, "moe_gate_act"));
     if (json_is_array(end)) end = json_array_get(end, 0);
-    if (end && !json_is_null(end) && !json_is_integer(end)) return ern_fail(e, ERN_FORMAT, "%s: moe_layer_end_index: an integer wanted", name);
+    if (end && !json_is_null(end) && !json_is_integer(end))
+        return ern_fail(e, ERN_FORMAT, "%s: moe_layer_end_index: an integer wanted", name);
     if (gate && strcmp(gate, "topk") != 0 && strcmp(gate, "top2_fused") != 0)
         return ern_fail(e, ERN_MISSING, "%s: moe_gate \"%s\": topk wanted", name, gate);
-    if (act && strcmp(act, "softmax") != 0) return ern_fail(e, ERN_MISSING, "%s: moe_gate_act \"%s\": softmax wanted", name, act);
-    if (!json_size(&c->n_experts, json, KEYS("moe_num_experts", "num_experts", "num_local_experts"), true, 0, MAX_EXPERTS, name, e) ||
+    if (act && strcmp(act, "softmax") != 0)
+        return ern_fail(e, ERN_MISSING, "%s: moe_gate_act \"%s\": softmax wanted", name, act);
+    if (!json_size(&c->n_experts, json, KEYS("moe_num_experts", "num_experts", "num_local_experts"), true, 0, MAX_EXPERTS,
+                   name, e) ||
         !json_size(&c->n_used, json, KEYS("moe_k", "num_experts_per_tok", "moe_topk"), true, 0, MAX_EXPERTS, name, e) ||
         !json_size(&c->expert_ffn, json, KEYS("moe_intermediate_size"), true, 0, MAX_WIDTH, name, e) ||
         !json_size(&c->n_shared, json, KEYS("moe_num_shared_experts", "n_shared_experts"), false, 0, 1024, name, e) ||
@@ -170,7 +188,9 @@ static bool refuse_others(const ern_config *c, const json_t *json, const char *n
         return ern_fail(e, ERN_MISSING, "%s: hidden_act \"%s\": %s wanted", name, act, is_bert ? "gelu" : "silu");
     if (position && strcmp(position, "absolute") != 0)
         return ern_fail(e, ERN_MISSING, "%s: position_embedding_type \"%s\": absolute wanted", name, position);
-    if (!json_f64(&ratio, json, "compression_ratio", 1.0, name, e) || !json_f64(&rotary, json, "partial_rotary_factor", 1.0, name, e)) return false;
+    if (!json_f64(&ratio, json, "compression_ratio", 1.0, name, e) ||
+        !json_f64(&rotary, json, "partial_rotary_factor", 1.0, name, e))
+        return false;
     if (ratio != 1.0) return ern_fail(e, ERN_MISSING, "%s: compression_ratio is %g, 1 wanted", name, ratio);
     if (rotary != 1.0) return ern_fail(e, ERN_MISSING, "%s: partial_rotary_factor is %g, 1 wanted", name, rotary);
     if (json_is_true(json_object_get(json, "rope_3d")))
@@ -188,7 +208,8 @@ static bool read_sizes(ern_config *c, const json_t *json, const char *name, ern_
         !json_size(&c->head_dim, json, KEYS("head_dim"), false, c->n_heads ? c->hidden / c->n_heads : 0, 65536, name, e) ||
         !json_size(&c->ffn, json, KEYS("intermediate_size"), true, 0, MAX_WIDTH, name, e) ||
         !json_size(&c->n_vocab, json, KEYS("vocab_size"), true, 0, MAX_VOCAB, name, e) ||
-        !json_size(&c->max_positions, json, KEYS("max_position_embeddings"), false, is_bert ? 512 : 131072, MAX_POSITIONS, name, e) ||
+        !json_size(&c->max_positions, json, KEYS("max_position_embeddings"), false, is_bert ? 512 : 131072, MAX_POSITIONS,
+                   name, e) ||
         !json_size(&c->n_types, json, KEYS("type_vocab_size"), false, 0, 1024, name, e) ||
         !json_f64(&eps, json, is_bert ? "layer_norm_eps" : "rms_norm_eps", is_bert ? 1e-12 : 1e-5, name, e))
         return false;
@@ -198,7 +219,9 @@ static bool read_sizes(ern_config *c, const json_t *json, const char *name, ern_
 
 bool config_from_json(ern_config *out, const json_t *json, const char *name, ern_err *e) {
     if (!json_is_object(json)) return ern_fail(e, ERN_FORMAT, "%s: a JSON object wanted", name);
-    ern_config c = { .bos = json_token(json, "bos_token_id"), .eos = json_token(json, "eos_token_id"), .pad = json_token(json, "pad_token_id"),
+    ern_config c = { .bos = json_token(json, "bos_token_id"),
+                     .eos = json_token(json, "eos_token_id"),
+                     .pad = json_token(json, "pad_token_id"),
                      .is_normalized = true };
     const char *type = json_string_value(json_object_get(json, "model_type"));
     if (!type) type = json_string_value(json_array_get(json_object_get(json, "architectures"), 0));
@@ -242,7 +265,8 @@ size_t config_kv_bytes_per_token(const ern_config *c, size_t bytes_per_value) {
 
 static size_t encoder_params(const ern_config *c) {
     const size_t D = c->hidden, F = c->ffn;
-    return D * (c->n_vocab + c->max_positions + c->n_types + 2) + c->n_layers * (4 * (D * D + D) + 2 * D * F + F + D + 4 * D);
+    return D * (c->n_vocab + c->max_positions + c->n_types + 2) +
+           c->n_layers * (4 * (D * D + D) + 2 * D * F + F + D + 4 * D);
 }
 
 size_t config_n_params(const ern_config *c) {

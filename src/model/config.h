@@ -35,7 +35,8 @@ bool config_from_json(ern_config *out, const json_t *json, const char *name, ern
 
 bool config_is_moe_layer(const ern_config *c, size_t layer);
 const char *config_arch_name(const ern_config *c);
-size_t config_kv_bytes_per_token(const ern_config *c, size_t bytes_per_value);      /* all layers; cannot wrap: sizes are limited */
+size_t config_kv_bytes_per_token(const ern_config *c,
+                                 size_t bytes_per_value); /* all layers; cannot wrap: sizes are limited */
 size_t config_n_params(const ern_config *c);
 
 #endif

@@ -7,17 +7,20 @@
 struct reader { const ern_gguf *g; const ern_source *s; const char *arch; };
 
 /* The integer under ARCH.key. A list (one value a layer) would need a config a layer, which no ERNIE or Llama file has. */
-static bool gguf_size(size_t *out, const struct reader *r, const char *key, bool is_required, size_t fallback, size_t max, ern_err *e) {
+static bool gguf_size(size_t *out, const struct reader *r, const char *key, bool is_required, size_t fallback, size_t max,
+                      ern_err *e) {
     char full[128];
     uint64_t v;
     snprintf(full, sizeof full, "%s.%s", r->arch, key);
     if (!gguf_u64(r->g, full, &v)) {
-        if (gguf_array_n(r->g, full)) return ern_fail(e, ERN_MISSING, "GGUF metadata: %s differs between layers; one number wanted", full);
+        if (gguf_array_n(r->g, full))
+            return ern_fail(e, ERN_MISSING, "GGUF metadata: %s differs between layers; one number wanted", full);
         if (is_required) return ern_fail(e, ERN_FORMAT, "GGUF metadata: %s is missing or not an integer", full);
         *out = fallback;
         return true;
     }
-    if (v > max) return ern_fail(e, ERN_FORMAT, "GGUF metadata: %s is %llu, at most %zu wanted", full, (unsigned long long)v, max);
+    if (v > max)
+        return ern_fail(e, ERN_FORMAT, "GGUF metadata: %s is %llu, at most %zu wanted", full, (unsigned long long)v, max);
     *out = (size_t)v;
     return true;
 }
@@ -43,16 +46,20 @@ static size_t rows_of(const ern_source *s, const char *name) {
 /* The converter writes key_length only when config.json has head_dim, and hidden / heads is wrong for ERNIE-4.5-0.3B
  * (16 heads of 128, hidden 1024): without the key the query matrix knows. */
 static bool read_head_dim(ern_config *c, const struct reader *r, ern_err *e) {
-    const char *q = c->arch == ARCH_BERT ? "encoder.layer.0.attention.self.query.weight" : "model.layers.0.self_attn.q_proj.weight";
+    const char *q = c->arch == ARCH_BERT ? "encoder.layer.0.attention.self.query.weight"
+                                         : "model.layers.0.self_attn.q_proj.weight";
     const size_t rows = rows_of(r->s, q);
     size_t value, rope;
-    const size_t fallback = c->n_heads && rows && rows % c->n_heads == 0 ? rows / c->n_heads : c->n_heads ? c->hidden / c->n_heads : 0;
+    const size_t fallback = c->n_heads && rows && rows % c->n_heads == 0 ? rows / c->n_heads
+                            : c->n_heads                                 ? c->hidden / c->n_heads
+                                                                         : 0;
     if (!gguf_size(&c->head_dim, r, "attention.key_length", false, fallback, 65536, e) ||
         !gguf_size(&value, r, "attention.value_length", false, c->head_dim, 65536, e) ||
         !gguf_size(&rope, r, "rope.dimension_count", false, c->head_dim, 65536, e))
         return false;
     if (value != c->head_dim || (rope != c->head_dim && c->arch != ARCH_BERT))
-        return ern_fail(e, ERN_MISSING, "GGUF metadata: keys of width %zu, values of %zu, %zu rotated: one width wanted", c->head_dim, value, rope);
+        return ern_fail(e, ERN_MISSING, "GGUF metadata: keys of width %zu, values of %zu, %zu rotated: one width wanted",
+                        c->head_dim, value, rope);
     return true;
 }
 
@@ -64,7 +71,8 @@ static bool read_rope(ern_config *c, const struct reader *r, ern_err *e) {
     const double factor = gguf_real(r, "rope.scaling.factor", gguf_real(r, "rope.scale_linear", 1.0));
     if (type && strcmp(type, "none") != 0 && factor != 1.0)
         return ern_fail(e, ERN_MISSING, "GGUF metadata: %s is \"%s\" with factor %g: no scaling wanted", full, type, factor);
-    if (!type && factor != 1.0) return ern_fail(e, ERN_MISSING, "GGUF metadata: rope scaling by %g: no scaling wanted", factor);
+    if (!type && factor != 1.0)
+        return ern_fail(e, ERN_MISSING, "GGUF metadata: rope scaling by %g: no scaling wanted", factor);
     return true;
 }
 
@@ -87,8 +95,8 @@ static bool read_moe(ern_config *c, const struct reader *r, ern_err *e) {
         const size_t rows = rows_of(r->s, name);
         if (!rows || !c->expert_ffn) continue;
         if (c->n_shared && rows != c->shared_ffn)
-            return ern_fail(e, ERN_FORMAT, "%s: tensor %s has %zu rows, %zu shared experts of width %zu want %zu", source_path(r->s), name, rows,
-                            c->n_shared, c->expert_ffn, c->shared_ffn);
+            return ern_fail(e, ERN_FORMAT, "%s: tensor %s has %zu rows, %zu shared experts of width %zu want %zu",
+                            source_path(r->s), name, rows, c->n_shared, c->expert_ffn, c->shared_ffn);
         c->shared_ffn = rows;
         if (!c->n_shared) c->n_shared = (rows + c->expert_ffn - 1) / c->expert_ffn;
         break;
@@ -100,7 +108,8 @@ static bool read_encoder(ern_config *c, const struct reader *r, ern_err *e) {
     enum { POOL_NONE, POOL_MEAN, POOL_CLS };
     size_t pooling;
     if (!gguf_size(&pooling, r, "pooling_type", false, POOL_MEAN, 100, e)) return false;
-    if (pooling > POOL_CLS) return ern_fail(e, ERN_MISSING, "GGUF metadata: pooling type %zu: mean (1) or first token (2) wanted", pooling);
+    if (pooling > POOL_CLS)
+        return ern_fail(e, ERN_MISSING, "GGUF metadata: pooling type %zu: mean (1) or first token (2) wanted", pooling);
     c->pools_cls = pooling == POOL_CLS;
     c->n_types = rows_of(r->s, "embeddings.token_type_embeddings.weight");
     c->attention_bias = c->mlp_bias = FLAG_UNSAID;
@@ -109,12 +118,16 @@ static bool read_encoder(ern_config *c, const struct reader *r, ern_err *e) {
 
 bool config_from_gguf(ern_config *out, const ern_source *s, ern_err *e) {
     const struct reader r = { source_gguf(s), s, gguf_str(source_gguf(s), "general.architecture") };
-    ern_config c = { .bos = gguf_token(r.g, "tokenizer.ggml.bos_token_id"), .eos = gguf_token(r.g, "tokenizer.ggml.eos_token_id"),
-                     .pad = gguf_token(r.g, "tokenizer.ggml.padding_token_id"), .rope_adjacent = true, .is_normalized = true };
+    ern_config c = { .bos = gguf_token(r.g, "tokenizer.ggml.bos_token_id"),
+                     .eos = gguf_token(r.g, "tokenizer.ggml.eos_token_id"),
+                     .pad = gguf_token(r.g, "tokenizer.ggml.padding_token_id"),
+                     .rope_adjacent = true,
+                     .is_normalized = true };
     if (!config_arch_from_type(&c.arch, r.arch, source_path(s), e)) return false;
     c.n_vocab = rows_of(s, c.arch == ARCH_BERT ? "embeddings.word_embeddings.weight" : "model.embed_tokens.weight");
     if (!c.n_vocab || c.n_vocab > MAX_VOCAB)
-        return ern_fail(e, ERN_FORMAT, "%s: the embedding table token_embd.weight [1 to %zu, width] is missing", source_path(s), MAX_VOCAB);
+        return ern_fail(e, ERN_FORMAT, "%s: the embedding table token_embd.weight [1 to %zu, width] is missing",
+                        source_path(s), MAX_VOCAB);
     if (!gguf_size(&c.n_layers, &r, "block_count", true, 0, MAX_LAYERS, e) ||
         !gguf_size(&c.hidden, &r, "embedding_length", true, 0, MAX_WIDTH, e) ||
         !gguf_size(&c.n_heads, &r, "attention.head_count", true, 0, MAX_HEADS, e) ||

@@ -30,8 +30,8 @@ static bool bind_norm(encoder_norm *out, const ern_source *s, const char *stem, 
 }
 
 static bool bind_layer(encoder_layer *l, const ern_config *c, const ern_source *s, size_t i, ern_err *e) {
-    static const char *const linears[] = { "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
-                                           "intermediate.dense", "output.dense" };
+    static const char *const linears[] = { "attention.self.query",   "attention.self.key", "attention.self.value",
+                                           "attention.output.dense", "intermediate.dense", "output.dense" };
     static const char *const norms[] = { "attention.output.LayerNorm", "output.LayerNorm" };
     model_linear *const to[] = { &l->q, &l->k, &l->v, &l->o, &l->up, &l->down };
     encoder_norm *const norm_to[] = { &l->attn_norm, &l->out_norm };
@@ -53,7 +53,9 @@ static bool bind_type(ern_encoder *enc, const ern_config *c, const ern_source *s
     ern_view types;
     if (c->n_types == 0) return true;
     snprintf(name, sizeof name, "%sembeddings.token_type_embeddings.weight", prefix);
-    if (!weights_matrix(&types, s, name, c->n_types, c->hidden, e) || !(enc->type = mem_zalloc(c->hidden, sizeof(float), name, e))) return false;
+    if (!weights_matrix(&types, s, name, c->n_types, c->hidden, e) ||
+        !(enc->type = mem_zalloc(c->hidden, sizeof(float), name, e)))
+        return false;
     dtype_info(types.dtype)->to_f32(enc->type, types.data, c->hidden);
     return true;
 }
@@ -67,7 +69,8 @@ ern_encoder *encoder_bind(const ern_config *c, const ern_source *s, ern_err *e) 
     snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefix);
     if (!weights_matrix(&enc->words, s, name, c->n_vocab, c->hidden, e)) goto out;
     snprintf(name, sizeof name, "%sembeddings.position_embeddings.weight", prefix);
-    if (!weights_matrix(&enc->positions, s, name, c->max_positions, c->hidden, e) || !bind_type(enc, c, s, prefix, e)) goto out;
+    if (!weights_matrix(&enc->positions, s, name, c->max_positions, c->hidden, e) || !bind_type(enc, c, s, prefix, e))
+        goto out;
     snprintf(stem, sizeof stem, "%sembeddings.LayerNorm", prefix);
     if (!bind_norm(&enc->norm, s, stem, c->hidden, e)) goto out;
     if (!(enc->layers = mem_zalloc(c->n_layers, sizeof *enc->layers, "encoder layers", e))) goto out;
@@ -83,8 +86,8 @@ void encoder_close(ern_encoder *enc, size_t n_layers) {
     if (!enc) return;
     for (size_t i = 0; enc->layers && i < n_layers; i++) {
         encoder_layer *l = &enc->layers[i];
-        float *const owned[] = { l->q.bias, l->k.bias, l->v.bias, l->o.bias, l->up.bias, l->down.bias, l->attn_norm.gain, l->attn_norm.bias,
-                                 l->out_norm.gain, l->out_norm.bias };
+        float *const owned[] = { l->q.bias,    l->k.bias,         l->v.bias,         l->o.bias,        l->up.bias,
+                                 l->down.bias, l->attn_norm.gain, l->attn_norm.bias, l->out_norm.gain, l->out_norm.bias };
         for (size_t n = 0; n < sizeof owned / sizeof owned[0]; n++) free(owned[n]);
     }
     free(enc->layers);
@@ -144,7 +147,8 @@ static void attend_part(void *ctx, size_t thread, size_t n_threads) {
     pool_part(r->T * H, 1, thread, n_threads, &from, &to);
     for (size_t i = from; i < to; i++) {
         const size_t t = i % r->T, off = i / r->T * d;      /* head by head: its keys stay in the cache */
-        r->k->attend(r->att + t * r->D + off, r->q + t * r->D + off, r->kk + off, r->v + off, DTYPE_F32, r->D, r->T, d, scale, scratch);
+        r->k->attend(r->att + t * r->D + off, r->q + t * r->D + off, r->kk + off, r->v + off, DTYPE_F32, r->D, r->T, d,
+                     scale, scratch);
     }
 }
 
@@ -192,20 +196,28 @@ static bool layers(const ern_model *m, struct run *r, trace_fn trace, void *ctx,
 
 static bool check_ids(const ern_config *c, const int32_t *ids, size_t T, ern_err *e) {
     if (T == 0) return ern_fail(e, ERN_ARG, "embedding: at least one token wanted");
-    if (T > c->max_positions) return ern_fail(e, ERN_LIMIT, "embedding of %zu tokens: the model has %zu positions", T, c->max_positions);
+    if (T > c->max_positions)
+        return ern_fail(e, ERN_LIMIT, "embedding of %zu tokens: the model has %zu positions", T, c->max_positions);
     for (size_t t = 0; t < T; t++)
         if (ids[t] < 0 || (size_t)ids[t] >= c->n_vocab)
             return ern_fail(e, ERN_ARG, "token id %d at %zu: 0 to %zu wanted", (int)ids[t], t, c->n_vocab - 1);
     return true;
 }
 
-bool encoder_forward(const ern_model *m, const ern_kernels *k, ern_pool *pool, bool exact, const int32_t *ids, size_t T, float *hidden,
-                     trace_fn trace, void *trace_ctx, ern_err *e) {
+bool encoder_forward(const ern_model *m, const ern_kernels *k, ern_pool *pool, bool exact, const int32_t *ids, size_t T,
+                     float *hidden, trace_fn trace, void *trace_ctx, ern_err *e) {
     const ern_config *c = &m->c;
     const size_t D = c->hidden, F = c->ffn;
     bool ok = false;
     if (!check_ids(c, ids, T, e)) return false;
-    struct run r = { .k = k, .pool = pool, .exact = exact, .T = T, .D = D, .F = F, .n_heads = c->n_heads, .head_dim = c->head_dim,
+    struct run r = { .k = k,
+                     .pool = pool,
+                     .exact = exact,
+                     .T = T,
+                     .D = D,
+                     .F = F,
+                     .n_heads = c->n_heads,
+                     .head_dim = c->head_dim,
                      .eps = c->norm_eps };
     const size_t n_scores = pool_n(pool) * (T + 16), widest = D > F ? D : F;
     float *memory = mem_zalloc(6 * T * D + T * F + n_scores, sizeof *memory, "encoder scratch", e);

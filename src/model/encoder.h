@@ -29,8 +29,8 @@ void encoder_close(ern_encoder *enc, size_t n_layers);
 
 /* hidden[T,D] = the vectors of the last layer. Trace names: embed, layer.N.attn, layer.N.ffn (what each adds), layer.N.out.
  * Allocates its scratch: an embedding is one call, not a step of a loop. */
-bool encoder_forward(const ern_model *m, const ern_kernels *k, ern_pool *pool, bool exact, const int32_t *ids, size_t T, float *hidden,
-                     trace_fn trace, void *trace_ctx, ern_err *e);
+bool encoder_forward(const ern_model *m, const ern_kernels *k, ern_pool *pool, bool exact, const int32_t *ids, size_t T,
+                     float *hidden, trace_fn trace, void *trace_ctx, ern_err *e);
 
 /* out[D] = mean of rows or first row of hidden[T,D], scaled to length 1 where the model does that. */
 void encoder_pool(const ern_config *c, const float *hidden, size_t T, float *out);

@@ -96,7 +96,8 @@ void work_close(ern_work *w) {
 size_t work_max_rows(const ern_work *w) { return w->max_rows; }
 size_t work_max_tokens(const ern_work *w) { return w->max_tokens; }
 
-bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e) {
+bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+                 ern_err *e) {
     char name[64];
     if (!t->fn) return true;
     snprintf(name, sizeof name, "layer.%zu.%s", t->layer, what);
@@ -143,7 +144,8 @@ static bool check_rows(const ern_model *m, const ern_work *w, const model_row *r
         if (rows[t].id < 0 || (size_t)rows[t].id >= m->c.n_vocab)
             return ern_fail(e, ERN_ARG, "token id %d: 0 to %zu wanted", (int)rows[t].id, m->c.n_vocab - 1);
         if (rows[t].pos >= rows[t].kv->max_tokens || rows[t].pos >= w->max_tokens)
-            return ern_fail(e, ERN_LIMIT, "position %zu is past the context of %zu tokens", rows[t].pos, rows[t].kv->max_tokens);
+            return ern_fail(e, ERN_LIMIT, "position %zu is past the context of %zu tokens", rows[t].pos,
+                            rows[t].kv->max_tokens);
     }
     for (size_t t = 0; t < T; t++)
         if (!kv_reserve(rows[t].kv, rows[t].pos, rows[t].pos + 1, e)) return false;

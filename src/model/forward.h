@@ -22,10 +22,11 @@ size_t work_max_rows(const ern_work *w);
 size_t work_max_tokens(const ern_work *w);
 
 /* Sees every intermediate array; data is float, or int32_t where is_int. names as in MODEL.md ("layer.3.attn"). */
-typedef bool (*trace_fn)(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e);
+typedef bool (*trace_fn)(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+                         ern_err *e);
 
-/* logits [number of rows with wants_logits, V], in their order; NULL: none are computed. Ids and positions are checked before
- * anything is written. The rows of one sequence follow each other without a gap. */
+/* logits [number of rows with wants_logits, V], in their order; NULL: none are computed. Ids and positions are checked
+ * before anything is written. The rows of one sequence follow each other without a gap. */
 bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits, trace_fn trace,
                    void *trace_ctx, ern_err *e);
 

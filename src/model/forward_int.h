@@ -34,7 +34,8 @@ struct ern_work {
 };
 
 typedef struct { trace_fn fn; void *ctx; size_t layer; } model_trace;
-bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e);
+bool trace_layer(const model_trace *t, const char *what, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+                 ern_err *e);
 
 /* Radians a position of each pair [d/2]; the caller frees. */
 float *rope_frequencies(const ern_config *c, const ern_source *s, ern_err *e);

@@ -17,7 +17,8 @@ static bool load(json_t **out, const char *folder, const char *name, ern_err *e)
     if (!path) return false;
     if (!file_exists(path)) { ok = true; goto out; }
     if (!file_read(&text, path, MAX_JSON_BYTES - 1, e)) goto out;
-    if (!(*out = json_loadb(text.data, text.len, 0, &bad))) ern_fail_at(e, ERN_FORMAT, bad.line, bad.column, "%s: %s", path, bad.text);
+    if (!(*out = json_loadb(text.data, text.len, 0, &bad)))
+        ern_fail_at(e, ERN_FORMAT, bad.line, bad.column, "%s: %s", path, bad.text);
     ok = *out != NULL;
 out:
     buf_deinit(&text);
@@ -35,14 +36,16 @@ static bool read_modes(ern_config *c, const json_t *pooling, const char *folder,
     const char *mode = json_string_value(json_object_get(pooling, "pooling_mode")), *key;
     const json_t *v;
     bool has_mean = mode && strcmp(mode, "mean") == 0, has_cls = mode && strcmp(mode, "cls") == 0;
-    if (mode && !has_mean && !has_cls) return ern_fail(e, ERN_MISSING, "%s: pooling \"%s\": mean or cls wanted", folder, mode);
+    if (mode && !has_mean && !has_cls)
+        return ern_fail(e, ERN_MISSING, "%s: pooling \"%s\": mean or cls wanted", folder, mode);
     json_object_foreach((json_t *)(uintptr_t)pooling, key, v) {
         if (!json_is_true(v) || strncmp(key, "pooling_mode_", 13) != 0) continue;
         if (strcmp(key, "pooling_mode_mean_tokens") == 0) has_mean = true;
         else if (strcmp(key, "pooling_mode_cls_token") == 0) has_cls = true;
         else return ern_fail(e, ERN_MISSING, "%s: %s: mean or cls pooling wanted", folder, key);
     }
-    if (has_mean && has_cls) return ern_fail(e, ERN_MISSING, "%s: mean and cls pooling together: one of them wanted", folder);
+    if (has_mean && has_cls)
+        return ern_fail(e, ERN_MISSING, "%s: mean and cls pooling together: one of them wanted", folder);
     c->pools_cls = has_cls;
     return true;
 }
@@ -55,8 +58,8 @@ static bool read_modules(ern_config *c, const json_t *modules, const char *folde
         const char *type = json_string_value(json_object_get(module, "type"));
         if (ends_in(type, ".Normalize")) c->is_normalized = true;
         else if (!ends_in(type, ".Transformer") && !ends_in(type, ".Pooling"))
-            return ern_fail(e, ERN_MISSING, "%s: modules.json: %s is not built; Transformer, Pooling and Normalize are", folder,
-                            type ? type : "(no type)");
+            return ern_fail(e, ERN_MISSING, "%s: modules.json: %s is not built; Transformer, Pooling and Normalize are",
+                            folder, type ? type : "(no type)");
     }
     return true;
 }
@@ -72,7 +75,8 @@ bool config_read_pooling(ern_config *c, const char *folder, ern_err *e) {
     const json_t *most = json_object_get(lengths, "max_seq_length");
     if (json_is_integer(most)) {
         if (json_integer_value(most) < 3) {
-            ern_fail(e, ERN_FORMAT, "%s: max_seq_length is %lld, at least 3 wanted", folder, (long long)json_integer_value(most));
+            ern_fail(e, ERN_FORMAT, "%s: max_seq_length is %lld, at least 3 wanted", folder,
+                     (long long)json_integer_value(most));
             goto out;
         }
         if ((uint64_t)json_integer_value(most) < c->max_positions) c->max_input = (size_t)json_integer_value(most);

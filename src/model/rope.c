@@ -1,5 +1,6 @@
 /* Rotary positions: theta_i = position * base^(-2i/d), computed in f32 as the reference computes it: at position 131071 one
- * unit in the last place of a frequency turns the fastest pairs by 0.008 radians, so f64 would be further away, not nearer. */
+ * unit in the last place of a frequency turns the fastest pairs by 0.008 radians, so f64 would be further away, not
+ * nearer. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -22,7 +23,9 @@ static bool divide(float *inv_freq, const ern_source *s, size_t half, ern_err *e
     float *divisor = weights_f32(s, "rope_freqs.weight", half, true, &ok, e);
     for (size_t i = 0; divisor && i < half && ok; i++) {
         if (divisor[i] > 0.0f) inv_freq[i] /= divisor[i];
-        else ok = ern_fail(e, ERN_FORMAT, "%s: tensor rope_freqs.weight: value %zu is %g, more than 0 wanted", source_path(s), i, (double)divisor[i]);
+        else
+            ok = ern_fail(e, ERN_FORMAT, "%s: tensor rope_freqs.weight: value %zu is %g, more than 0 wanted",
+                          source_path(s), i, (double)divisor[i]);
     }
     free(divisor);
     return ok;
@@ -33,7 +36,8 @@ float *rope_frequencies(const ern_config *c, const ern_source *s, ern_err *e) {
     float *inv_freq = mem_zalloc(half, sizeof *inv_freq, "rope frequencies", e);
     if (!inv_freq) return NULL;
     for (size_t i = 0; i < half; i++) {
-        /* The power in f64 rounded once: the correctly rounded f32, which f32 powers of the reference are within a unit of. */
+        /* The power in f64 rounded once: the correctly rounded f32, which f32 powers of the reference are within a unit
+         * of. */
         const float power = (float)pow(c->rope_theta, (double)((float)(2 * i) / (float)c->head_dim));
         inv_freq[i] = c->rope_factor > 0.0 ? stretch(c, 1.0f / power) : 1.0f / power;
     }

@@ -26,11 +26,13 @@ float *weights_f32(const ern_source *s, const char *name, size_t n, bool optiona
         return NULL;
     }
     if (view_n(v) != n || v->n_dims == 0 || v->dims[v->n_dims - 1] != n) {      /* [n], or [1, n] as the router's bias */
-        *ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu values, %zu in a row wanted by the config", source_path(s), name, view_n(v), n);
+        *ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s: %zu values, %zu in a row wanted by the config", source_path(s), name,
+                       view_n(v), n);
         return NULL;
     }
     if (!is_number(v->dtype)) {
-        *ok = ern_fail(e, ERN_MISSING, "%s: tensor %s: cannot compute with type %s", source_path(s), name, dtype_info(v->dtype)->name);
+        *ok = ern_fail(e, ERN_MISSING, "%s: tensor %s: cannot compute with type %s", source_path(s), name,
+                       dtype_info(v->dtype)->name);
         return NULL;
     }
     float *y = mem_zalloc(n, sizeof *y, name, e);
@@ -69,7 +71,8 @@ bool weights_linear(model_linear *out, const ern_source *s, const char *stem, si
 static bool bind_linear(model_linear *out, const ern_source *s, size_t n_out, size_t n_in, ern_err *e, const char *fmt, ...)
     __attribute__((format(printf, 6, 7)));
 
-static bool bind_linear(model_linear *out, const ern_source *s, size_t n_out, size_t n_in, ern_err *e, const char *fmt, ...) {
+static bool bind_linear(model_linear *out, const ern_source *s, size_t n_out, size_t n_in, ern_err *e, const char *fmt,
+                        ...) {
     char stem[NAME_MAX_BYTES];
     va_list args;
     va_start(args, fmt);
@@ -79,7 +82,8 @@ static bool bind_linear(model_linear *out, const ern_source *s, size_t n_out, si
 }
 
 static bool bind_mlp(model_mlp *out, const ern_source *s, size_t D, size_t F, const char *stem, ern_err *e) {
-    return bind_linear(&out->gate, s, F, D, e, "%s.gate_proj", stem) && bind_linear(&out->up, s, F, D, e, "%s.up_proj", stem) &&
+    return bind_linear(&out->gate, s, F, D, e, "%s.gate_proj", stem) &&
+           bind_linear(&out->up, s, F, D, e, "%s.up_proj", stem) &&
            bind_linear(&out->down, s, D, F, e, "%s.down_proj", stem);
 }
 
@@ -109,12 +113,13 @@ static bool bind_moe(model_layer *l, const ern_config *c, const ern_source *s, s
 /* A config that says there are biases and tensors without them (or the reverse) do not belong together. */
 static bool check_bias(const model_linear *l, enum config_flag said, const ern_source *s, ern_err *e) {
     if (said == FLAG_UNSAID || (said == FLAG_YES) == (l->bias != NULL)) return true;
-    return ern_fail(e, ERN_FORMAT, "%s: tensor %s %s a bias, the config says %s", source_path(s), l->w.name, l->bias ? "has" : "has not",
-                    said == FLAG_YES ? "true" : "false");
+    return ern_fail(e, ERN_FORMAT, "%s: tensor %s %s a bias, the config says %s", source_path(s), l->w.name,
+                    l->bias ? "has" : "has not", said == FLAG_YES ? "true" : "false");
 }
 
 static bool check_biases(const model_layer *l, const ern_config *c, const ern_source *s, ern_err *e) {
-    const model_linear *const attn[] = { &l->q, &l->k, &l->v, &l->o }, *const mlp[] = { &l->mlp.gate, &l->mlp.up, &l->mlp.down };
+    const model_linear *const attn[] = { &l->q, &l->k, &l->v, &l->o }, *const mlp[] = { &l->mlp.gate, &l->mlp.up,
+                                                                                        &l->mlp.down };
     for (size_t i = 0; i < 4; i++)
         if (!check_bias(attn[i], c->attention_bias, s, e)) return false;
     for (size_t i = 0; i < 3; i++)
@@ -138,7 +143,8 @@ static bool bind_layer(model_layer *l, const ern_config *c, const ern_source *s,
         !bind_linear(&l->o, s, D, Q, e, "model.layers.%zu.self_attn.o_proj", i))
         return false;
     snprintf(name, sizeof name, "model.layers.%zu.mlp", i);
-    return (config_is_moe_layer(c, i) ? bind_moe(l, c, s, i, e) : bind_mlp(&l->mlp, s, D, c->ffn, name, e)) && check_biases(l, c, s, e);
+    return (config_is_moe_layer(c, i) ? bind_moe(l, c, s, i, e) : bind_mlp(&l->mlp, s, D, c->ffn, name, e)) &&
+           check_biases(l, c, s, e);
 }
 
 ern_model *model_bind(ern_source *source, ern_err *e) {
@@ -160,7 +166,8 @@ ern_model *model_bind(ern_source *source, ern_err *e) {
         if (!weights_matrix(&m->output, source, "lm_head.weight", c->n_vocab, c->hidden, e)) goto out;
         m->c.is_tied = false;
     } else if (!c->is_tied) {
-        ern_fail(e, ERN_FORMAT, "%s: the config unties the output projection but lm_head.weight is missing", source_path(source));
+        ern_fail(e, ERN_FORMAT, "%s: the config unties the output projection but lm_head.weight is missing",
+                 source_path(source));
         goto out;
     }
     m->output_matrix = matrix_of(&m->output);

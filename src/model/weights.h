@@ -37,7 +37,7 @@ typedef struct {
     float *norm;                        /* [D]; owned */
     model_layer *layers;                /* [n_layers] */
     float *inv_freq;                    /* [d/2] radians a position; owned */
-    ern_encoder *encoder;               /* BERT: all of its weights, and the fields above but c and source are unset; owned */
+    ern_encoder *encoder; /* BERT: all of its weights, and the fields above but c and source are unset; owned */
 } ern_model;
 
 /* Takes the source, also on failure. */

@@ -19,7 +19,8 @@ static json_t *open_cases(void) {
 
 struct layers { const arrays *want; const char *sentence; size_t n; };
 
-static bool check_layer(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e) {
+static bool check_layer(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+                        ern_err *e) {
     struct layers *l = ctx;
     char full[64];
     size_t n;
@@ -78,7 +79,8 @@ static void embeddings_of_sixty_sentences(void **state) {
         ern_err e = { 0 };
         ern_tokens ids = { 0 };
         const json_t *text = json_array_get(sentences, i);
-        if (!ern_embed(eng, json_string_value(text), json_string_length(text), &ids, got, &e)) fail_msg("sentence %zu: %s", i, e.text);
+        if (!ern_embed(eng, json_string_value(text), json_string_length(text), &ids, got, &e))
+            fail_msg("sentence %zu: %s", i, e.text);
         assert_int_equal(ids.n, json_integer_value(json_array_get(used, i)));
         for (size_t k = 0; k < WIDTH; k++) {
             const double d = fabs((double)got[k] - (double)embeddings[i * WIDTH + k]);
@@ -116,9 +118,11 @@ static void rankings_are_the_recorded_ones(void **state) {
         float q[WIDTH];
         assert_true(ern_embed(eng, json_string_value(question), json_string_length(question), NULL, q, NULL));
         for (size_t r = 0; r + 1 < n; r++) {
-            const size_t a = (size_t)json_integer_value(json_array_get(ranking, r)), b = (size_t)json_integer_value(json_array_get(ranking, r + 1));
+            const size_t a = (size_t)json_integer_value(json_array_get(ranking, r)),
+                         b = (size_t)json_integer_value(json_array_get(ranking, r + 1));
             const float first = score(q, vectors + a * WIDTH), second = score(q, vectors + b * WIDTH);
-            if (first < second && !(second - first < SAME_SCORE)) fail_msg("question %zu: passages %zu and %zu change places", i, a, b);
+            if (first < second && !(second - first < SAME_SCORE))
+                fail_msg("question %zu: passages %zu and %zu change places", i, a, b);
             n_swapped += first < second;
         }
     }
@@ -163,8 +167,9 @@ static void an_encoder_cannot_write(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layers_of_three_sentences), cmocka_unit_test(embeddings_of_sixty_sentences),
-        cmocka_unit_test(rankings_are_the_recorded_ones), cmocka_unit_test(long_texts_in_windows), cmocka_unit_test(an_encoder_cannot_write),
+        cmocka_unit_test(layers_of_three_sentences),      cmocka_unit_test(embeddings_of_sixty_sentences),
+        cmocka_unit_test(rankings_are_the_recorded_ones), cmocka_unit_test(long_texts_in_windows),
+        cmocka_unit_test(an_encoder_cannot_write),
     };
     model = real_model("ERNIE_MINILM");
     return cmocka_run_group_tests(tests, NULL, NULL);
