@@ -13,6 +13,7 @@
 #define N_MARKS 32
 #define MAX_PROMPT_BYTES ((size_t)256 << 20)
 #define MAX_DEPTH 512               /* of the JSON; jansson itself stops at 2048 */
+#define MESSAGE_DEPTH 2             /* variables, the array "messages" (or "tools"), one of its objects */
 
 void ern_tokens_free(ern_tokens *t) {
     free(t->id);
@@ -60,7 +61,17 @@ struct marker {
     const engine_specials *specials;
     char mark[MARK_BYTES + 1];
     size_t n_marks;
+    bool is_assistant;      /* the message being marked is the model's own */
 };
+
+/* Templates look for these in the model's own messages, to cut reasoning out of old turns or to show it again; there they
+ * stay what they are. */
+static bool is_own_tag(const char *text, size_t n) {
+    static const char *const tags[] = { "<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>" };
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
+        if (strlen(tags[i]) == n && memcmp(tags[i], text, n) == 0) return true;
+    return false;
+}
 
 static void note_marks(uint32_t *seen, const char *s, size_t n) {
     for (const char *end = s + n; (s = memchr(s, 0xEF, (size_t)(end - s))) != NULL; s++) {
@@ -106,7 +117,8 @@ static bool mark_text(struct marker *m, ern_buf *out, const char *text, size_t n
         bool is_cut;
         int32_t cp;
         if (!m->specials->begins[(uint8_t)text[i]]) continue;
-        if (!specials_match(m->specials, text + i, n - i, &is_cut) && !is_cut) continue;
+        const size_t length = specials_match(m->specials, text + i, n - i, &is_cut);
+        if ((!length && !is_cut) || (m->is_assistant && is_own_tag(text + i, length))) continue;
         const size_t to = i + utf8_decode(text + i, n - i, &cp);
         if (!buf_add(out, text + from, to - from, e) || !buf_add(out, m->mark, MARK_BYTES, e)) return false;
         m->n_marks++;
@@ -153,6 +165,8 @@ static json_t *marked(struct marker *m, json_t *v, size_t depth, ern_err *e) {
         ern_fail(e, ERN_NOMEM, "no memory for a message");
         return NULL;
     }
+    const char *role = json_string_value(json_object_get(v, "role"));
+    if (depth == MESSAGE_DEPTH) m->is_assistant = role && strcmp(role, "assistant") == 0;
     if (json_is_object(v)) {
         json_object_foreach(v, key, item) {
             if (!(ok = add_marked_member(m, copy, key, item, depth + 1, e))) break;
@@ -164,6 +178,7 @@ static json_t *marked(struct marker *m, json_t *v, size_t depth, ern_err *e) {
             if (json_array_append_new(copy, part) != 0) { ok = ern_fail(e, ERN_NOMEM, "no memory for a message"); break; }
         }
     }
+    if (depth == MESSAGE_DEPTH) m->is_assistant = false;
     if (ok) return copy;
     json_decref(copy);
     return NULL;
