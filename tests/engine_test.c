@@ -30,7 +30,8 @@ static void link_into(const char *to, const char *reference, const char *name) {
 
 static int set_up(void **state) {
     (void)state;
-    static const char *const files[] = { "tokenizer.model", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json" };
+    static const char *const files[] = { "tokenizer.model", "added_tokens.json", "special_tokens_map.json",
+                                         "tokenizer_config.json" };
     ern_engine_options o;
     ern_err e = { 0 };
     if (!mkdtemp(folder)) return -1;
@@ -88,7 +89,11 @@ static bool note(void *ctx, const ern_token_event *ev) {
 }
 
 static ern_sampling sampling(float temperature, uint64_t seed) {
-    return (ern_sampling){ .temperature = temperature, .top_p = 1.0f, .repetition_penalty = 1.0f, .seed = seed, .max_tokens = ANSWER,
+    return (ern_sampling){ .temperature = temperature,
+                           .top_p = 1.0f,
+                           .repetition_penalty = 1.0f,
+                           .seed = seed,
+                           .max_tokens = ANSWER,
                            .ignores_end = true };
 }
 
@@ -439,7 +444,8 @@ static void threads_do_not_disturb_each_other(void **state) {
         answer_alone(&alone[i]);
         assert_true(alone[i].ok);
     }
-    for (size_t i = 0; i < N_THREADS; i++) assert_int_equal(pthread_create(&threads[i], NULL, answer_alone, &together[i]), 0);
+    for (size_t i = 0; i < N_THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, answer_alone, &together[i]), 0);
     for (size_t i = 0; i < N_THREADS; i++) pthread_join(threads[i], NULL);
     for (size_t i = 0; i < N_THREADS; i++) {
         assert_true(together[i].ok);

@@ -193,7 +193,8 @@ static void test_names_and_sizes(void **state) {
     ern_err e = { 0 };
     assert_true(kv_types_from_name(&k, &v, "q8:f16", &e) && k == DTYPE_Q8_0 && v == DTYPE_F16);
     assert_true(kv_types_from_name(&k, &v, "bf16", &e) && k == DTYPE_BF16 && v == DTYPE_BF16);
-    static const char *const wrong[] = { "", ":", "q8:", ":q8", "q8:f16:f16", "f64", "f16 ", "a very long name that is no type at all" };
+    static const char *const wrong[] = { "",           ":",   "q8:",  ":q8",
+                                         "q8:f16:f16", "f64", "f16 ", "a very long name that is no type at all" };
     for (size_t i = 0; i < N_OF(wrong); i++) {
         assert_false(kv_types_from_name(&k, &v, wrong[i], &e));
         assert_true(k == DTYPE_BF16 && v == DTYPE_BF16 && e.code == ERN_ARG);

@@ -23,7 +23,8 @@ static ern_model *bind_changed(const char *model, const char *change, ern_err *e
     json_t *patch = json_loads(change, 0, &bad), *value;
     const char *key;
     snprintf(name, sizeof name, "%s/model.safetensors", model);
-    if (!patch || !reference_find(path, name) || !realpath(path, real)) fail_msg("%s: %s", model, patch ? "not found" : bad.text);
+    if (!patch || !reference_find(path, name) || !realpath(path, real))
+        fail_msg("%s: %s", model, patch ? "not found" : bad.text);
     snprintf(name, sizeof name, "%s/config.json", model);
     assert_true(reference_find(path, name));
     json_t *config = json_load_file(path, 0, &bad);
@@ -76,7 +77,8 @@ static void contradictions_are_refused_by_name(void **state) {
         if (m) fail_msg("%s with %s was accepted", refused[i].model, refused[i].change);
         assert_int_equal(e.code, ERN_FORMAT);
         for (size_t k = 0; k < 3 && refused[i].names[k]; k++)
-            if (!strstr(e.text, refused[i].names[k])) fail_msg("%s with %s: %s", refused[i].model, refused[i].change, e.text);
+            if (!strstr(e.text, refused[i].names[k]))
+                fail_msg("%s with %s: %s", refused[i].model, refused[i].change, e.text);
     }
 }
 
