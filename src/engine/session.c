@@ -174,7 +174,8 @@ bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e) {
     if (dst == src) return true;
     if (dst->eng != src->eng || dst->kv.k_type != src->kv.k_type || dst->kv.v_type != src->kv.v_type)
         return ern_fail(e, ERN_ARG, "session copy: engine or KV type differs");
-    if (src->n > dst->n_ctx) return ern_fail(e, ERN_LIMIT, "session copy: %zu tokens into a context of %zu", src->n, dst->n_ctx);
+    if (src->n > dst->n_ctx)
+        return ern_fail(e, ERN_LIMIT, "session copy: %zu tokens into a context of %zu", src->n, dst->n_ctx);
     if (!kv_share(&dst->kv, &src->kv, src->n, e)) return false;
     memcpy(dst->ids, src->ids, src->n * sizeof *src->ids);
     memcpy(dst->logits, src->logits, c->n_vocab * sizeof *src->logits);

@@ -62,7 +62,8 @@ static bool add_kv(ern_writer *w, const ern_kv *kv, size_t n, ern_err *e) {
             for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
                 if (!writer_add(w, kv_keys(kv, l, h, pos), kv_used_bytes(kv, kv->k_type, in_page(pos, n)), e)) return false;
             for (size_t pos = 0; pos < n; pos += KV_PAGE_TOKENS)
-                if (!writer_add(w, kv_values(kv, l, h, pos), kv_used_bytes(kv, kv->v_type, in_page(pos, n)), e)) return false;
+                if (!writer_add(w, kv_values(kv, l, h, pos), kv_used_bytes(kv, kv->v_type, in_page(pos, n)), e))
+                    return false;
         }
     return true;
 }
