@@ -126,7 +126,7 @@ static void every_array(void **state) {
     print_message("   arrays\n");
     for (size_t i = 0; i < N_MODELS; i++)
         for (size_t j = 0; j < sizeof cpus / sizeof cpus[0]; j++) {
-            arrays want;
+            arrays want = { 0 };
             ern_engine *eng = open_model(models[i], true, cpus[j], 256);
             if (!eng) break;
             assert_true(open_expect(&want, models[i], "expect.safetensors"));
@@ -160,7 +160,7 @@ static bool collect(void *ctx, const ern_token_event *ev) {
 static void greedy_ids(void **state) {
     (void)state;
     for (size_t i = 0; i < N_MODELS; i++) {
-        arrays want;
+        arrays want = { 0 };
         size_t n_prompt = 0, n = 0;
         int32_t room[64];
         ern_tokens got = { .id = room, .cap = 64 };
@@ -210,7 +210,7 @@ static void check_nll(ern_engine *eng, const char *model, const char *prompt, co
 static void long_prompts_and_likelihoods(void **state) {
     (void)state;
     for (size_t i = 0; i < N_MODELS; i++) {
-        arrays want;
+        arrays want = { 0 };
         size_t n = 0, n_p1 = 0, n_logits = 0;
         ern_engine *eng = open_model(models[i], true, "auto", 100);
         if (!eng) continue;
@@ -234,7 +234,7 @@ static void long_prompts_and_likelihoods(void **state) {
 static void rotary_angles(void **state) {
     (void)state;
     for (size_t i = 0; i < N_MODELS; i++) {
-        arrays want;
+        arrays want = { 0 };
         size_t n = 0, shape[4];
         ern_engine *eng = open_model(models[i], true, "auto", 16);
         if (!eng) continue;
@@ -278,7 +278,7 @@ static void layouts_agree_bit_for_bit(void **state) {
     };
     size_t n_same = 0;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        arrays want;
+        arrays want = { 0 };
         size_t T = 0, n = 0, n_other = 0;
         assert_true(open_expect(&want, pairs[i].a, "expect.safetensors"));
         const int32_t *ids = arrays_i32(&want, "p1.ids", &T);
@@ -298,7 +298,7 @@ static void layouts_agree_bit_for_bit(void **state) {
 /* Llama's rows of q and k are permuted in GGUF files: the sums are the same numbers in another order. */
 static void llama_gguf_agrees(void **state) {
     (void)state;
-    arrays want;
+    arrays want = { 0 };
     size_t T = 0, n = 0, n_want = 0;
     assert_true(open_expect(&want, "llama", "expect.safetensors"));
     const int32_t *ids = arrays_i32(&want, "p0.ids", &T);
@@ -333,7 +333,7 @@ static void quantised_files(void **state) {
     static const struct {
         const char *model, *type;
     } others[] = { { "llama", "Q8_0" }, { "moe", "Q4_0" }, { "moe", "Q8_0" } };
-    arrays expect, ids_of, more;
+    arrays expect = { 0 }, ids_of = { 0 }, more = { 0 };
     char path[REFERENCE_PATH], name[256];
     size_t T = 0, n = 0;
     assert_true(open_expect(&expect, "dense", "expect_gguf.safetensors") &&
@@ -364,7 +364,7 @@ static void base_of_an_mtp_model(void **state) {
     (void)state;
     static const char *const names[] = { "mtp", "mtp_paddle" };
     for (size_t i = 0; i < 2; i++) {
-        arrays want;
+        arrays want = { 0 };
         size_t T = 0, n = 0, n_want = 0;
         if (!open_expect(&want, "mtp", "expect.safetensors")) {
             print_message("SKIP mtp: not among the reference files\n");
@@ -438,7 +438,7 @@ static void the_way_of_feeding_does_not_matter(void **state) {
         for (size_t exact = 0; exact < 2; exact++)
             for (size_t j = 0; j < sizeof cpus / sizeof cpus[0]; j++) {
                 char folder[64];
-                arrays a;
+                arrays a = { 0 };
                 size_t T = 0;
                 snprintf(folder, sizeof folder, "%.*s", (int)strcspn(names[i], "."), names[i]);
                 ern_engine *eng = open_model(names[i], exact == 0, cpus[j], 64);

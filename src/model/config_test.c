@@ -4,16 +4,20 @@
 
 #include "base/test.h"
 
-#define DENSE                                                                                                                         \
-    "\"model_type\":\"ernie4_5\",\"num_hidden_layers\":18,\"hidden_size\":1024,\"num_attention_heads\":16,\"num_key_value_heads\":2," \
+#define DENSE \
+    "\"model_type\":\"ernie4_5\",\"num_hidden_layers\":18,\"hidden_size\":1024,\"num_attention_heads\":16," \
+    "\"num_key_value_heads\":2," \
     "\"head_dim\":128,\"intermediate_size\":3072,\"vocab_size\":103424"
-#define MOE                                                                                                                               \
-    "\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":54,\"hidden_size\":8192,\"num_attention_heads\":64,\"num_key_value_heads\":8," \
+#define MOE \
+    "\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":54,\"hidden_size\":8192,\"num_attention_heads\":64," \
+    "\"num_key_value_heads\":8," \
     "\"intermediate_size\":28672,\"vocab_size\":103424,\"moe_num_experts\":64,\"moe_k\":8,\"moe_intermediate_size\":3584"
 #define LLAMA                                                                                                              \
-    "\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":64,\"num_attention_heads\":4,\"intermediate_size\":160,\"vocab_size\":384"
+    "\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":64,\"num_attention_heads\":4," \
+    "\"intermediate_size\":160,\"vocab_size\":384"
 #define BERT                                                                                                               \
-    "\"model_type\":\"bert\",\"num_hidden_layers\":6,\"hidden_size\":384,\"num_attention_heads\":12,\"intermediate_size\":1536,\"vocab_size\":30522"
+    "\"model_type\":\"bert\",\"num_hidden_layers\":6,\"hidden_size\":384,\"num_attention_heads\":12," \
+    "\"intermediate_size\":1536,\"vocab_size\":30522"
 
 static bool parse(ern_config *c, const char *text, ern_err *e) {
     json_error_t bad;
@@ -42,14 +46,17 @@ static void released_models(void **state) {
     assert_int_equal(config_kv_bytes_per_token(&c, 2), 2 * 18 * 2 * 128 * 2);
     c = good(
         "{" MOE
-        ",\"tie_word_embeddings\":false,\"moe_num_shared_experts\":0,\"moe_layer_start_index\":3,\"moe_layer_end_index\":53}");
+        ",\"tie_word_embeddings\":false,\"moe_num_shared_experts\":0,\"moe_layer_start_index\":3,"
+        "\"moe_layer_end_index\":53}");
     assert_int_equal(c.arch, ARCH_ERNIE_MOE);
     assert_int_equal(config_n_params(&c) / 1000000, 299484);    /* 299.484 B */
     assert_int_equal(c.head_dim, 128);
     assert_true(!config_is_moe_layer(&c, 2) && config_is_moe_layer(&c, 3) && config_is_moe_layer(&c, 53));
     c = good(
-        "{\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":28,\"hidden_size\":2560,\"num_attention_heads\":20,\"num_key_value_heads\":4,"
-        "\"intermediate_size\":12288,\"vocab_size\":103424,\"moe_num_experts\":64,\"moe_k\":6,\"moe_intermediate_size\":1536,"
+        "{\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":28,\"hidden_size\":2560,"
+        "\"num_attention_heads\":20,\"num_key_value_heads\":4,"
+        "\"intermediate_size\":12288,\"vocab_size\":103424,\"moe_num_experts\":64,\"moe_k\":6,"
+        "\"moe_intermediate_size\":1536,"
         "\"moe_num_shared_experts\":2,\"moe_layer_start_index\":1,\"moe_layer_end_index\":-1,\"tie_word_embeddings\":true}");
     assert_int_equal(config_n_params(&c) / 1000000, 21825);     /* 21.825 B */
     assert_int_equal(c.shared_ffn, 3072);
@@ -65,7 +72,8 @@ static void old_and_new_spellings(void **state) {
     assert_true(good("{" LLAMA "}").rope_theta == 10000.0 && !good("{" LLAMA "}").is_tied &&
                 !good("{" LLAMA "}").rope_adjacent);
     const char *scaled =
-        "\"type\":\"llama3\",\"factor\":32,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192";
+        "\"type\":\"llama3\",\"factor\":32,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+        "\"original_max_position_embeddings\":8192";
     char text[1024];
     snprintf(text, sizeof text, "{" LLAMA ",\"rope_scaling\":{%s}}", scaled);
     assert_true(good(text).rope_factor == 32.0);
@@ -83,8 +91,10 @@ static void old_and_new_spellings(void **state) {
     assert_int_equal(good("{" MOE "}").eos, -1);
     /* [text, vision] */
     ern_config c = good(
-        "{\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":3,\"hidden_size\":64,\"num_attention_heads\":4,\"intermediate_size\":112,"
-        "\"vocab_size\":512,\"moe_num_experts\":[8,9],\"moe_k\":3,\"moe_intermediate_size\":[24,8],\"moe_layer_start_index\":[1,2],"
+        "{\"model_type\":\"ernie4_5_moe\",\"num_hidden_layers\":3,\"hidden_size\":64,"
+        "\"num_attention_heads\":4,\"intermediate_size\":112,"
+        "\"vocab_size\":512,\"moe_num_experts\":[8,9],\"moe_k\":3,\"moe_intermediate_size\":[24,8],"
+        "\"moe_layer_start_index\":[1,2],"
         "\"moe_layer_end_index\":[29,28]}");
     assert_true(c.n_experts == 8 && c.expert_ffn == 24 && c.moe_start == 1 && c.moe_end == 2);
     assert_int_equal(good("{" BERT "}").max_positions, 512);

@@ -18,7 +18,7 @@ enum { V = 40, P = 24, D = 24, F = 56, H = 3, LAYERS = 2, T = 13, MAX_TENSORS = 
 
 static char folder[] = "/tmp/ern_encoder_test_XXXXXX";
 
-typedef struct { char name[96], gguf[64]; size_t rows, cols; float *x; } tensor;      /* rows 0: a vector */
+typedef struct { char name[160], gguf[96]; size_t rows, cols; float *x; } tensor;      /* rows 0: a vector */
 static tensor all[MAX_TENSORS];
 static size_t n_all;
 
@@ -41,7 +41,7 @@ static void add(const char *name, const char *gguf, size_t rows, size_t cols, fl
 }
 
 static const float *get(const char *format, unsigned layer) {
-    char name[96];
+    char name[160];
     snprintf(name, sizeof name, format, layer);
     for (size_t i = 0; i < n_all; i++)
         if (strcmp(all[i].name, name) == 0) return all[i].x;
@@ -168,18 +168,20 @@ static void put(const char *name, const char *text) {
 
 static void write_folder(const char *prefix) {
     ern_view views[MAX_TENSORS];
-    static char names[MAX_TENSORS][128];
+    static char names[MAX_TENSORS][192];
     char path[512];
     ern_err e = { 0 };
     for (size_t i = 0; i < n_all; i++) {
-        snprintf(names[i], sizeof names[i], "%s%s", prefix, all[i].name);
+        snprintf(names[i], sizeof names[i], "%s%.150s", prefix, all[i].name);
         views[i] = view_of(&all[i], names[i]);
     }
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     if (!safetensors_write(path, views, n_all, &e)) fail_msg("%s", e.text);
     put("config.json",
-        "{\"model_type\":\"bert\",\"num_hidden_layers\":2,\"hidden_size\":24,\"num_attention_heads\":3,\"intermediate_size\":56,"
-        "\"vocab_size\":40,\"max_position_embeddings\":24,\"type_vocab_size\":2,\"layer_norm_eps\":1e-12,\"hidden_act\":\"gelu\"}");
+        "{\"model_type\":\"bert\",\"num_hidden_layers\":2,\"hidden_size\":24,\"num_attention_heads\":3,"
+        "\"intermediate_size\":56,"
+        "\"vocab_size\":40,\"max_position_embeddings\":24,\"type_vocab_size\":2,\"layer_norm_eps\":1e-12,"
+        "\"hidden_act\":\"gelu\"}");
 }
 
 static void write_gguf(const char *path, uint32_t pooling) {

@@ -41,7 +41,7 @@ static void layers_of_three_sentences(void **state) {
     (void)state;
     static const char *const sentences[] = { "s0", "s32", "s47" };
     char path[REFERENCE_PATH];
-    arrays want;
+    arrays want = { 0 };
     REAL_NEED(model, "ERNIE_MINILM is not set");
     assert_true(reference_find(path, "minilm/expect.safetensors") && arrays_open(&want, path));
     ern_engine *eng = real_engine(model, true);
@@ -63,7 +63,7 @@ static void layers_of_three_sentences(void **state) {
 static void embeddings_of_sixty_sentences(void **state) {
     (void)state;
     char path[REFERENCE_PATH];
-    arrays want;
+    arrays want = { 0 };
     double worst = 0.0;
     size_t n = 0;
     REAL_NEED(model, "ERNIE_MINILM is not set");
