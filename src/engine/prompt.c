@@ -200,7 +200,8 @@ static bool encode_plain(const ern_engine *eng, const struct marker *m, const ch
         ok = buf_add(&b, s + from, i - from, e);
         from = i += MARK_BYTES;
     }
-    ok = ok && buf_add(&b, s + from, n - from, e) && (b.len == 0 || engine_encode(eng, b.data, b.len, TOKENIZER_LITERAL, out, e));
+    ok = ok && buf_add(&b, s + from, n - from, e) &&
+         (b.len == 0 || engine_encode(eng, b.data, b.len, TOKENIZER_LITERAL, out, e));
     buf_deinit(&b);
     return ok;
 }
