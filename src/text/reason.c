@@ -226,7 +226,7 @@ static bool advance(ern_reason *r, bool is_last, ern_err *e) {
         case CALL: ok = step_call(r, is_last, &waits, e); break;
         }
     }
-    memmove(r->held.data, text(r), left(r));
+    if (r->from) memmove(r->held.data, text(r), left(r));
     r->held.len -= r->from;
     r->from = 0;
     return ok;

@@ -25,7 +25,7 @@ static const char ernie[] =
     "{{- 'Picture ' ~ n.image ~ ':<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>' -}}\n"                             \
     "{%- elif p.type in ('video', 'video_url') -%}{%- set n.video = n.video + 1 -%}\n"                                  \
     "{{- 'Video ' ~ n.video ~ ':<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>' -}}\n"                               \
-    "{%- else -%}{{- raise_exception('unknown part of a message: ' ~ p.type) -}}{%- endif -%}\n"                        \
+    "{%- else -%}{{- raise_exception('unknown part: ' ~ p.type) -}}{%- endif -%}\n"                        \
     "{%- endfor -%}{%- endif -%}\n"                                                                                     \
     "{%- endmacro -%}\n"
 

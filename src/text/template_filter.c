@@ -105,6 +105,7 @@ FILTER(f_indent) {
     const str *s, *pad, *newline = str_lit(r, "\n"), *all = str_lit(r, "");
     int64_t width = 4;
     if (self.kind == V_UNDEF) return val_undef_fail(r, self);
+    if (self.kind == V_LIST) return rt_fail(r, FAULT_ATTRIBUTE, "'list' object has no attribute 'splitlines'");
     if (!newline || !all || !arg_str(r, self, "the text to indent", &s)) return false;
     if (arg[0].kind == V_STR) {
         pad = arg[0].s;
@@ -135,10 +136,14 @@ FILTER(f_truncate) {
     const int64_t n_end = (int64_t)str_chars(end);
     if (length < n_end) return rt_fail(r, FAULT_ASSERT, "expected length >= %lld, got %lld", (long long)n_end, (long long)length);
     if (leeway < 0) return rt_fail(r, FAULT_ASSERT, "expected leeway >= 0, got %lld", (long long)leeway);
-    if (self.kind == V_UNDEF) return *out = self, true;
-    if (self.kind != V_STR) return rt_fail(r, FAULT_TYPE, "object of type '%s' has no len()", val_type(self));
-    if (!rt_charge(r, s->n)) return false;
-    if ((int64_t)str_chars(s) <= length + leeway) return give(out, s);
+    size_t n;
+    bool has;
+    if (!val_len(r, self, &has, &n)) return false;
+    if (!has) return rt_fail(r, FAULT_TYPE, "object of type '%s' has no len()", val_type(self));
+    if ((int64_t)n <= length + leeway) return *out = self, true;
+    if (self.kind == V_DICT || (self.kind != V_STR && flag(arg[1], false)))
+        return rt_fail(r, FAULT_TYPE, "'%s' object cannot be truncated", val_type(self));
+    if (self.kind != V_STR) return rt_fail(r, FAULT_ATTRIBUTE, "'%s' object has no attribute 'rsplit'", val_type(self));
     size_t cut = str_offset(s, (size_t)(length - n_end));
     if (!flag(arg[1], false)) {
         size_t space = cut;
@@ -241,7 +246,10 @@ FILTER(f_wordwrap) {
     int64_t width = 79;
     const str *newline = str_lit(r, "\n"), *all = str_lit(r, ""), *s;
     list lines = { 0 };
-    if (!newline || !all || !arg_str(r, self, "the text to wrap", &s)) return false;
+    if (self.kind == V_UNDEF) return val_undef_fail(r, self);
+    if (self.kind != V_STR) return rt_fail(r, FAULT_ATTRIBUTE, "'%s' object has no attribute 'splitlines'", val_type(self));
+    s = self.s;
+    if (!newline || !all) return false;
     if (arg[0].kind != V_MISSING && !val_index(r, arg[0], &width)) return false;
     if (width <= 0) return rt_fail(r, FAULT_VALUE, "invalid width %lld (must be > 0)", (long long)width);
     if (arg[2].kind != V_MISSING && arg[2].kind != V_NONE && !arg_str(r, arg[2], "wrapstring", &newline)) return false;

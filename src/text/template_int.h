@@ -151,6 +151,7 @@ typedef struct { val over; size_t at; } iter;
 typedef bool (*gen_next_fn)(struct rt *r, gen *g, val *out, bool *has);
 struct gen {
     const char *type_name;
+    const char *label;          /* of a generator: its function's name in Jinja */
     bool (*start)(struct rt *r, gen *g);        /* called once, before the first next; may be NULL */
     gen_next_fn next;
     iter it;                    /* over the input; over list for gen_list_next */
@@ -294,6 +295,7 @@ typedef struct rt {
     scope *top, *scope;         /* scope: the innermost; NULL ends the chain */
     val filter_input;           /* what the first filter of a block's chain gets */
     template_fault *fault;
+    enum fault_class last;      /* of the latest failure */
     ern_err *e;
 } rt;
 

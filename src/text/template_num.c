@@ -232,9 +232,9 @@ bool num_neg(rt *r, val a, val *out) {
 }
 
 static bool int_divmod(rt *r, enum op op, val a, val b, val *out) {
+    if (is_int(b) && as_int(b) == 0) return rt_fail(r, FAULT_ZERO, "integer division or modulo by zero");
     if (is_int(a) && is_int(b) && as_int(b) != -1) {
         const int64_t x = as_int(a), y = as_int(b);
-        if (y == 0) return rt_fail(r, FAULT_ZERO, "integer division or modulo by zero");
         int64_t q = x / y, m = x % y;
         if (m && (m < 0) != (y < 0)) { m += y; q--; }
         *out = val_int(op == OP_MOD ? m : q);

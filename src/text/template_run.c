@@ -149,12 +149,18 @@ static bool run_set_block(rt *r, const node *n, enum flow *flow) {
     return (!n->b || eval_filters(r, n->b, v, &v)) && assign(r, n->a, v, r->scope);
 }
 
+/* What filter and call blocks make goes out as it is: anything but text cannot be joined with the rest. */
+static bool output_text(rt *r, val v) {
+    if (v.kind == V_STR) return rt_emit(r, v.s->p, v.s->n);
+    return rt_fail(r, FAULT_TYPE, "sequence item: expected str instance, %s found", val_type(v));
+}
+
 static bool run_filter_block(rt *r, const node *n, enum flow *flow) {
     ern_buf b, *outer = capture_begin(r, &b);
     val v;
     const bool ok = run_scoped(r, n->body, flow);
     if (!capture_end(r, &b, outer, ok, &v)) return false;
-    return *flow != FLOW_NEXT || (eval_filters(r, n->a, v, &v) && rt_output(r, v));
+    return *flow != FLOW_NEXT || (eval_filters(r, n->a, v, &v) && output_text(r, v));
 }
 
 static bool run_with(rt *r, const node *n, enum flow *flow) {
@@ -281,7 +287,7 @@ static bool run_call_block(rt *r, const node *n) {
     a.kw = kw;
     a.n_kw++;
     r->at = n;
-    return call_value(r, f, &a, &out) && rt_output(r, out);
+    return call_value(r, f, &a, &out) && output_text(r, out);
 }
 
 /* ---- loops ------------------------------------------------------------------------------------ */

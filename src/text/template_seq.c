@@ -277,7 +277,8 @@ FILTER(q_reverse) {
     if (!l) return false;
     if (self.kind == V_STR) return val_slice(r, self, val_none(), val_none(), val_int(-1), out);
     if (!val_is_iterable(self)) return rt_fail(r, FAULT_FILTER, "argument must be iterable");
-    if (!val_to_list(r, self, l)) return false;
+    if (!val_to_list(r, self, l))                               /* a generator's TypeError is told as one of this filter */
+        return self.kind == V_ITER && r->last == FAULT_TYPE && rt_fail(r, FAULT_FILTER, "argument must be iterable");
     for (size_t i = 0; i < l->n / 2; i++) {
         const val t = l->v[i];
         l->v[i] = l->v[l->n - 1 - i];
@@ -371,27 +372,33 @@ static bool start_slice(rt *r, gen *g) {
     return true;
 }
 
-static bool lazy_list(rt *r, val self, const val *arg, bool (*start)(rt *, gen *), val *out) {
+static bool lazy_list(rt *r, val self, const val *arg, bool (*start)(rt *, gen *), const char *label, val *out) {
     gen *g = gen_new(r, self, gen_list_next, "generator");
     if (!g) return false;
     g->start = start;
+    g->label = label;
     g->arg[0] = arg[0];
     g->arg[1] = arg[1];
     g->it.over = (val){ .kind = V_UNDEF };                      /* nothing, until start has been there */
     *out = generator(g);
     return true;
 }
-FILTER(q_items) { UNUSED; return lazy_list(r, self, arg, start_items, out); }
-FILTER(q_unique) { UNUSED; return lazy_list(r, self, arg, start_unique, out); }
-FILTER(q_batch) { UNUSED; return lazy_list(r, self, arg, start_batch, out); }
-FILTER(q_slice) { UNUSED; return lazy_list(r, self, arg, start_slice, out); }
+FILTER(q_items) { UNUSED; return lazy_list(r, self, arg, start_items, "do_items", out); }
+FILTER(q_unique) { UNUSED; return lazy_list(r, self, arg, start_unique, "sync_do_unique", out); }
+FILTER(q_batch) { UNUSED; return lazy_list(r, self, arg, start_batch, "do_batch", out); }
+FILTER(q_slice) { UNUSED; return lazy_list(r, self, arg, start_slice, "sync_do_slice", out); }
 
 /* ---- map, select ------------------------------------------------------------------------------ */
 
 /* The arguments after the first n, in memory of the rendering. */
 static call_args *rest_args(rt *r, const call_args *a, size_t n) {
     call_args *rest = rt_take(r, 1, sizeof *rest);
-    if (rest) *rest = (call_args){ a->pos + (a->n_pos < n ? a->n_pos : n), a->n_pos < n ? 0 : a->n_pos - n, a->kw, a->n_kw };
+    if (!rest) return NULL;
+    *rest = (call_args){ NULL, 0, a->kw, a->n_kw };
+    if (a->n_pos > n) {
+        rest->pos = a->pos + n;
+        rest->n_pos = a->n_pos - n;
+    }
     return rest;
 }
 
@@ -474,6 +481,7 @@ static bool lazy(rt *r, val self, const call_args *args, gen_next_fn next, bool 
     g->start = next == next_map ? start_map : start_select;
     g->is_attr = is_attr;
     g->is_reject = is_reject;
+    g->label = next == next_map ? "sync_do_map" : "select_or_reject";
     *out = generator(g);
     return true;
 }

@@ -61,6 +61,36 @@ static void test_templates(void **state) { (void)state; reference_file("template
 static void test_chat_templates(void **state) { (void)state; reference_file("chat_templates/cases.jsonl", 126); }
 static void test_ernie_template(void **state) { (void)state; reference_file("ernie-0.3b-files/template_cases.jsonl", 40); }
 
+/* The built-in templates give what the reference forms of ERNIE give. */
+static void test_families(void **state) {
+    (void)state;
+    static const struct { const char *form, *family; } forms[] = { { "ernie/", "ernie" }, { "vision/", "ernie-vl" },
+                                                                  { "thinking_chatml/", "ernie-thinking" } };
+    char path[REFERENCE_PATH], *text = NULL;
+    FILE *f = reference_find(path, "chat_templates/cases.jsonl") ? fopen(path, "r") : NULL;
+    if (!f) {
+        print_message("SKIP: chat_templates/cases.jsonl is not here (set ERN_REFERENCE)\n");
+        skip();
+    }
+    size_t cap = 0, n = 0;
+    for (ssize_t length; (length = getline(&text, &cap, f)) > 0;) {
+        json_t *line = json_loadb(text, (size_t)length, 0, NULL), *result = NULL;
+        const char *name = json_string_value(json_object_get(line, "name"));
+        for (size_t i = 0; i < 3; i++) {
+            if (strncmp(name, forms[i].form, strlen(forms[i].form)) != 0) continue;
+            json_object_set_new(line, "template", json_string(template_builtin(forms[i].family)));
+            assert_true(template_render_case(line, NULL, &result, NULL));
+            if (!case_holds(line, result)) fail_msg("%s: %s", name, json_string_value(json_object_get(result, "rendered")));
+            json_decref(result);
+            n++;
+        }
+        json_decref(line);
+    }
+    free(text);
+    fclose(f);
+    assert_true(n >= 30);
+}
+
 static void test_jinja(void **state) {
     (void)state;
     FILE *f = fopen("tests/data/jinja_cases.jsonl", "r");
@@ -243,7 +273,7 @@ static void test_builtin(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_templates), cmocka_unit_test(test_chat_templates), cmocka_unit_test(test_ernie_template),
-        cmocka_unit_test(test_jinja), cmocka_unit_test(test_places), cmocka_unit_test(test_limits), cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_jinja), cmocka_unit_test(test_places), cmocka_unit_test(test_limits), cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_options), cmocka_unit_test(test_names), cmocka_unit_test(test_builtin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,6 +88,7 @@ bool rt_fail(rt *r, enum fault_class c, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    r->last = c;
     return fault_set(r->fault, r->t, r->at ? r->at->pos : 0, c, text, r->e);
 }
 
@@ -381,7 +382,10 @@ static bool repr_any(rt *r, val v, ern_buf *b) {
     case V_MACRO: return repr_macro(r, v.m, b);
     case V_METHOD: return buf_printf(b, r->e, "<built-in method %s of %s object at 0x7f0000000000>", v.fn->def->name, val_type(v.fn->self));
     case V_GLOBAL: return buf_printf(b, r->e, "<function %s at 0x7f0000000000>", v.def->name);
-    case V_ITER: case V_CYCLER: case V_JOINER: break;
+    case V_ITER:
+        if (!v.g->label) break;
+        return buf_printf(b, r->e, "<generator object %s at 0x7f0000000000>", v.g->label);
+    case V_CYCLER: case V_JOINER: break;
     }
     return buf_printf(b, r->e, "<%s object at 0x7f0000000000>", val_type(v));
 }
