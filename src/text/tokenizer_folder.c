@@ -193,10 +193,24 @@ static bool read_model_beside(ern_tokenizer *t, const char *folder, ern_err *e) 
     return ok;
 }
 
+/* vocab.txt does not tell whether capitals count: do_lower_case does, otherwise the pieces. */
+static bool set_case(ern_tokenizer *t, const char *folder, ern_err *e) {
+    json_t *config = NULL;
+    if (!load_config(folder, "tokenizer_config.json", &config, e)) return false;
+    const json_t *lowers = json_object_get(config, "do_lower_case"), *strips = json_object_get(config, "strip_accents");
+    for (size_t i = 0; i < t->n_norm; i++) {
+        if (json_is_boolean(lowers)) t->norm[i].lowers = t->norm[i].strips_accents = json_is_true(lowers);
+        if (json_is_boolean(strips)) t->norm[i].strips_accents = json_is_true(strips);
+    }
+    json_decref(config);
+    return true;
+}
+
 static ern_tokenizer *open_source(enum source kind, const char *path, const char *folder, ern_err *e) {
     ern_tokenizer *t = tok_new(e);
     const bool ok = t && read_source(t, kind, path, e) && (kind != SOURCE_JSON || read_model_beside(t, folder, e)) &&
-                    tok_read_configs(t, folder, kind == SOURCE_MODEL, e) && tok_finish(t, e);
+                    tok_read_configs(t, folder, kind == SOURCE_MODEL, e) &&
+                    (kind != SOURCE_VOCAB || set_case(t, folder, e)) && tok_finish(t, e);
     if (ok) return t;
     tokenizer_close(t);
     return NULL;

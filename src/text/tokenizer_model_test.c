@@ -39,7 +39,7 @@ static place make_place(void) {
 
 static void remove_place(const place *p) {
     static const char *const files[] = { "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", "added_tokens.json" };
+                                         "special_tokens_map.json", "added_tokens.json", "vocab.txt" };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", p->folder, files[i]);
@@ -267,6 +267,33 @@ static void test_preference(void **state) {
     remove_place(&p);
 }
 
+/* vocab.txt: capitals count where the config or a piece says so. */
+static void test_vocab_txt(void **state) {
+    (void)state;
+    place p = make_place();
+    put_text(&p, "vocab.txt", "[UNK]\r\n[CLS]\r\n[SEP]\r\na\r\n##b\r\nc");
+    ern_tokenizer *t = open_place(&p);
+    CHECK(t, "AB c", TOKENIZER_ADD, 1, 3, 4, 5, 2);
+    tokenizer_close(t);
+    put_text(&p, "tokenizer_config.json", "{\"do_lower_case\":false}");
+    t = open_place(&p);
+    CHECK(t, "AB c", 0, 0, 5);
+    tokenizer_close(t);
+    put_text(&p, "tokenizer_config.json", "{}");
+    put_text(&p, "vocab.txt", "[UNK]\na\n##b\nA\n");
+    t = open_place(&p);
+    CHECK(t, "Ab ab", 0, 3, 2, 1, 2);
+    tokenizer_close(t);
+    ern_err e = { 0 };
+    put_text(&p, "vocab.txt", "a\nb\n");
+    assert_null(tokenizer_open(p.folder, &e));
+    assert_non_null(strstr(e.text, "[UNK]"));
+    put_text(&p, "vocab.txt", "[UNK]\na\na\n");
+    assert_null(tokenizer_open(p.folder, &e));
+    assert_non_null(strstr(e.text, "twice"));
+    remove_place(&p);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     place p = make_place();
@@ -323,7 +350,8 @@ static void test_hostile(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_normalizer_flags), cmocka_unit_test(test_prefix_and_spaces), cmocka_unit_test(test_ernie),
-        cmocka_unit_test(test_added_tokens_decoder), cmocka_unit_test(test_preference), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_added_tokens_decoder), cmocka_unit_test(test_preference), cmocka_unit_test(test_vocab_txt),
+        cmocka_unit_test(test_refusals),
             cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
