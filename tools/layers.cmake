@@ -81,6 +81,8 @@ function(ern_isa_flags)
   file(GLOB bf16 ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_bf16.c)
   set_property(SOURCE ${bf16} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c)
+  file(GLOB dotprod ${CMAKE_SOURCE_DIR}/src/kernels/arm/*_dotprod.c)
+  set_property(SOURCE ${dotprod} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -march=armv8.2-a+dotprod)
   file(GLOB avxvnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avxvnni.c)
   set_property(SOURCE ${avxvnni} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -mavx2 -mfma -mf16c -mavxvnni)
 endfunction()

@@ -12,13 +12,15 @@ static bool quant_has_q8(enum ern_dtype t) {
 }
 
 void kernels_gemm_init(ern_kernels *k, unsigned flags) {
-    (void)flags;
+    (void)flags;        /* on other machines */
     k->gemm_f32 = gemm_f32_scalar;
     k->gemm_q8 = gemm_q8_scalar;
     k->has_q8 = quant_has_q8;
     k->quant_q8 = quant_q8_scalar;
     k->panels = NULL;
-#if defined(__x86_64__)
+#if defined(__aarch64__)
+    if (flags & CPU_NEON) k->panels = flags & CPU_DOTPROD ? &panels_dotprod : &panels_neon;
+#elif defined(__x86_64__)
     const unsigned avx2 = CPU_AVX2 | CPU_FMA | CPU_F16C;
     if ((flags & avx2) != avx2) return;
     k->gemm_f32 = gemm_f32_avx2;

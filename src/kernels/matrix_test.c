@@ -276,23 +276,14 @@ static void extremes(void **state) {
     }
 }
 
-static int set_up(void **state) {
-    (void)state;
-    for (size_t i = 0; i < 2; i++)
-        if (!(pools[i] = pool_open(i + 1, NULL))) return 1;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    for (size_t i = 0; i < 2; i++) pool_close(pools[i]);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats), cmocka_unit_test(real_shapes), cmocka_unit_test(same_bits), cmocka_unit_test(many),
         cmocka_unit_test(extremes), cmocka_unit_test(floats),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    for (size_t i = 0; i < 2; i++)
+        if (!(pools[i] = pool_open(i + 1, NULL))) return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t i = 0; i < 2; i++) pool_close(pools[i]);
+    return failed;
 }

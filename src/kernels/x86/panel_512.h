@@ -10,6 +10,7 @@
 #define LANES ((size_t)16)
 #define V_HALVES ((size_t)1)
 #define TILE_M 6
+#define TILE_N 2
 #define FLOAT_M 6
 
 typedef __m512i vi;
@@ -26,7 +27,12 @@ static inline vi v_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi v_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
 #define v_up(v, n) _mm512_slli_epi32(v, (unsigned)(n))
 #define v_down(v, n) _mm512_srli_epi32(v, (unsigned)(n))
-static inline vi v_lookup(__m128i table, vi i) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), i); }
+/* table[i] + add, i < 16 */
+static inline vi v_lookup(const int8_t *table, char add, vi i) {
+    const __m128i t = _mm_add_epi8(_mm_loadu_si128((const __m128i *)table), _mm_set1_epi8(add));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), i);
+}
+static inline void v_prefetch(const uint8_t *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 static inline vf v_cast(vi v) { return _mm512_castsi512_ps(v); }
 static inline vf v_cvt(vi v) { return _mm512_cvtepi32_ps(v); }
 static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }

@@ -11,8 +11,8 @@ static inline vi dp8(vi sum, vi u, vi a) {
     return dp7(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
 }
 
-#include "kernels/x86/panel_tile.h"
-#include "kernels/x86/panel_float.h"
+#include "kernels/panel_tile.h"
+#include "kernels/panel_float.h"
 #include "kernels/x86/panel_quant.h"
 
 static void gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }

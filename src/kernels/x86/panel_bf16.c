@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define PAIR(acc, w, x) _mm512_dpbf16_ps(acc, (__m512bh)(w), (__m512bh)(x))
-#include "kernels/x86/panel_float.h"
+#include "kernels/panel_float.h"
 
 void panel_gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }
 

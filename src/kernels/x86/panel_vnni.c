@@ -5,8 +5,8 @@ static inline vi start8(int32_t n) { return v_int(n); }
 static inline vi dp8(vi sum, vi u, vi a) { return _mm512_dpbusd_epi32(sum, u, a); }
 static inline vi dp7(vi sum, vi u, vi a) { return _mm512_dpbusd_epi32(sum, u, a); }
 
-#include "kernels/x86/panel_tile.h"
-#include "kernels/x86/panel_float.h"
+#include "kernels/panel_tile.h"
+#include "kernels/panel_float.h"
 #include "kernels/x86/panel_quant.h"
 
 static void gemm_bf16(const panel_job *j, size_t p0, size_t p1) { float_gemm(true, j, p0, p1); }

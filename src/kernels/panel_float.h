@@ -21,7 +21,7 @@ INLINE void float_store(int M, int N, const vf *acc, const float_strip *s, float
 }
 
 INLINE void float_ahead(int N, const float_strip *s, size_t at) {
-    for (int n = 0; n < N; n += (int)V_HALVES) _mm_prefetch((const char *)s->at[n] + at + FLOAT_AHEAD, _MM_HINT_T0);
+    for (int n = 0; n < N; n += (int)V_HALVES) v_prefetch(s->at[n] + at + FLOAT_AHEAD);
 }
 
 INLINE void float_tile(bool is_bf16, int M, int N, const float_strip *s, const void *const *act, float *const *y) {
@@ -67,8 +67,8 @@ INLINE void float_any(bool is_bf16, size_t M, const float_strip *s, const void *
     case 2: float_tile(is_bf16, 2, FLOAT_N, s, act, y); break;
     case 3: float_tile(is_bf16, FLOAT_M > 2 ? 3 : 1, FLOAT_N, s, act, y); break;
     case 4: float_tile(is_bf16, FLOAT_M > 2 ? 4 : 1, FLOAT_N, s, act, y); break;
-    case 5: float_tile(is_bf16, FLOAT_M > 2 ? 5 : 1, FLOAT_N, s, act, y); break;
-    default: float_tile(is_bf16, FLOAT_M > 2 ? 6 : 1, FLOAT_N, s, act, y); break;
+    case 5: float_tile(is_bf16, FLOAT_M > 4 ? 5 : 1, FLOAT_N, s, act, y); break;
+    default: float_tile(is_bf16, FLOAT_M > 4 ? 6 : 1, FLOAT_N, s, act, y); break;
     }
 }
 

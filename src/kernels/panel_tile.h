@@ -1,5 +1,5 @@
 /* The product of panels (matmul_panel.h) with tokens, for one vector width; the file that includes this defines
- *   PANEL_ISA, vi, vf, LANES (rows a vector) and the v_ operations used below;
+ *   vi, vf, LANES (rows a vector), V_HALVES (vectors a panel), TILE_M, TILE_N and the v_ operations used below;
  *   dp8(sum, u, a): sum + (u - 128) . a, started by start8(n), and dp7(sum, u, a): sum + u . a for u < 128.
  * The sum of a result: blocks in order, f = fma(scale * d, integer sum, f), then f = fma(min, dn, f), half blocks likewise,
  * whatever the tile: so T and the split of panels never change a bit.
@@ -43,11 +43,6 @@ INLINE size_t kind_unit_bytes(int kind) {
     }
 }
 
-INLINE __m128i nl4_table(void) {             /* values + 128 */
-    return _mm_xor_si128(_mm_loadu_si128((const __m128i *)iq4_nl_values), _mm_set1_epi8((char)0x80));
-}
-INLINE __m128i mx4_table(void) { return _mm_add_epi8(_mm_loadu_si128((const __m128i *)mxfp4_values), _mm_set1_epi8(16)); }
-
 /* Group g of block b of the unit at u; half: which LANES rows of the 16. */
 INLINE vi load_group(int kind, const uint8_t *u, size_t b, size_t g, size_t half) {
     const size_t h = half * LANES * 4;
@@ -63,8 +58,8 @@ INLINE vi load_group(int kind, const uint8_t *u, size_t b, size_t g, size_t half
     }
     const vi two = v_load(code4), q = v_and(g < 4 ? two : v_down(two, 4), v_byte(15));
     switch (kind) {
-    case PANEL_NL4: case PANEL_XS4: return v_lookup(nl4_table(), q);
-    case PANEL_MX4: return v_lookup(mx4_table(), q);
+    case PANEL_NL4: case PANEL_XS4: return v_lookup(iq4_nl_values, (char)0x80, q);
+    case PANEL_MX4: return v_lookup(mxfp4_values, 16, q);
     case PANEL_Q5: case PANEL_Q5M: case PANEL_Q5K: {
         const vi bit = v_load(u + (kind == PANEL_Q5K ? 2048 : 512) + 64 * b + h);
         return v_or(q, v_and(up >= 0 ? v_up(bit, up) : v_down(bit, -up), v_byte(16)));
@@ -123,7 +118,7 @@ INLINE int32_t piece(const act_block *a, size_t g) {
 INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at) {
     const int n_halves = kind_is_16(kind) ? 2 : 1;
     for (int i = 0; i < n_halves; i++) {
-        vi sum[TILE_M * 2];
+        vi sum[TILE_M * TILE_N];
         for (int m = 0; m < M; m++) {
             const act_block *x = a[m] + at;
             const vi s = start(kind, n_halves == 1 ? x->n : i == 0 ? x->n_lo : x->n - x->n_lo);
@@ -132,7 +127,7 @@ INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size
         const size_t g0 = n_halves == 2 ? 4 * (size_t)i : 0, g1 = n_halves == 2 ? g0 + 4 : 8;
 #pragma GCC unroll 8
         for (size_t g = g0; g < g1; g++) {
-            vi w[2];
+            vi w[TILE_N];
             for (int n = 0; n < N; n++) w[n] = load_group(kind, u[n], b, g, (size_t)n % V_HALVES);
             for (int m = 0; m < M; m++) {
                 const vi x = v_int(piece(a[m] + at, g));
@@ -140,7 +135,7 @@ INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size
                     sum[m * N + n] = kind_is_wide(kind) ? dp8(sum[m * N + n], w[n], x) : dp7(sum[m * N + n], w[n], x);
             }
         }
-        vf scale[2], min[2];
+        vf scale[TILE_N], min[TILE_N];
         for (int n = 0; n < N; n++) {
             scale[n] = load_scale(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
             if (kind_has_min(kind)) min[n] = load_min(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
@@ -162,14 +157,14 @@ INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size
  * next panels will need, ahead_bytes a block asked for. */
 INLINE void tile(int kind, int M, int N, const uint8_t *const *panel, size_t n_blocks, const act_block *const *a, float *const *y,
                  size_t row, size_t R, const uint8_t *ahead, size_t ahead_bytes) {
-    vf acc[TILE_M * 2];
-    const uint8_t *u[2];
+    vf acc[TILE_M * TILE_N];
+    const uint8_t *u[TILE_N];
     for (int i = 0; i < M * N; i++) acc[i] = v_float(0);
     for (int n = 0; n < N; n++) u[n] = panel[(size_t)n / V_HALVES];
     const size_t n_in = kind_unit_blocks(kind);
     for (size_t at = 0; at < n_blocks; at += n_in) {
         for (size_t b = 0; b < n_in; b++) {
-            for (size_t i = 0; i < ahead_bytes; i += 64) _mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
+            for (size_t i = 0; i < ahead_bytes; i += 64) v_prefetch(ahead + i);
             ahead += ahead_bytes;
             block(kind, M, N, acc, u, b, a, at + b);
         }
@@ -198,12 +193,12 @@ INLINE void strip_tile(int kind, int M, int N, const strip *s, const act_block *
 
 INLINE void strip_any(int kind, const strip *s, size_t M, const act_block *const *a, float *const *y) {
     switch (M) {
-    case 1: strip_tile(kind, 1, 2, s, a, y); break;
-    case 2: strip_tile(kind, 2, 2, s, a, y); break;
-    case 3: strip_tile(kind, 3, 2, s, a, y); break;
-    case 4: strip_tile(kind, TILE_M > 3 ? 4 : 1, 2, s, a, y); break;
-    case 5: strip_tile(kind, TILE_M > 3 ? 5 : 1, 2, s, a, y); break;
-    default: strip_tile(kind, TILE_M > 3 ? 6 : 1, 2, s, a, y); break;
+    case 1: strip_tile(kind, 1, TILE_N, s, a, y); break;
+    case 2: strip_tile(kind, 2, TILE_N, s, a, y); break;
+    case 3: strip_tile(kind, TILE_M > 2 ? 3 : 1, TILE_N, s, a, y); break;
+    case 4: strip_tile(kind, TILE_M > 3 ? 4 : 1, TILE_N, s, a, y); break;
+    case 5: strip_tile(kind, TILE_M > 3 ? 5 : 1, TILE_N, s, a, y); break;
+    default: strip_tile(kind, TILE_M > 3 ? 6 : 1, TILE_N, s, a, y); break;
     }
 }
 
@@ -286,7 +281,7 @@ static void gemm(const panel_job *j, size_t p0, size_t p1) {
     const act_block *const *act = (const act_block *const *)(const void *)j->act;
     const panel_info *info = panel_info_of((enum panel_kind)w->kind);
     const kind_fns f = fns_of(w->kind);
-    const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = 2 / V_HALVES;
+    const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = TILE_N / V_HALVES;
     const size_t n_tiles = (j->T + TILE_M - 1) / TILE_M;
     const bool is_direct = w->kind == PANEL_Q8 || n_tiles <= DIRECT_TILES;
     uint8_t *second = (uint8_t *)j->buffer + (per_strip - 1) * n_blocks * f.buf_bytes;
