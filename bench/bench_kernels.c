@@ -152,7 +152,7 @@ static void make(bench *b, ern_matrix *m, size_t R, size_t C) {
     ern_err e = { 0 };
     *m = matrix_of(&v);
     const double t = now();
-    if (!matrix_pack(m, b->k, b->pool, NULL, &e)) { fprintf(stderr, "%s\n", e.text); exit(4); }
+    if (!matrix_pack(m, b->k, b->pool, NULL, NULL, NULL, &e)) { fprintf(stderr, "%s\n", e.text); exit(4); }
     b->pack_s += now() - t;
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/matmul_panel.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define PACK_SLICE ((size_t)16 << 20)
 #define SPIN_ROUNDS 2000            /* about 50 us; then the processor is lent to others */
 #define CHUNKS_A_THREAD 8           /* parts that the work is dealt in: small enough to even out a slow core */
 #define SERIAL_VALUES 16384         /* inputs up to this size are quantised before the region starts */
@@ -18,13 +19,15 @@
 
 /* ---- preparing ---------------------------------------------------------------------------------- */
 
-struct pack_job { ern_matrix *m; };
+struct pack_job { const ern_matrix *m; size_t first, n; };
 
 static void pack_part(void *ctx, size_t thread, size_t n_threads) {
-    const ern_matrix *m = ((struct pack_job *)ctx)->m;
+    const struct pack_job *j = ctx;
+    const ern_matrix *m = j->m;
     size_t from, to;
-    pool_part(m->n_panels, 1, thread, n_threads, &from, &to);
-    for (size_t p = from; p < to; p++) panel_pack(m->packed + p * m->panel_bytes, (enum panel_kind)m->kind, &m->view, p);
+    pool_part(j->n, 1, thread, n_threads, &from, &to);
+    for (size_t p = j->first + from; p < j->first + to; p++)
+        panel_pack(m->packed + p * m->panel_bytes, (enum panel_kind)m->kind, &m->view, p);
 }
 
 ern_matrix matrix_of(const ern_view *w) {
@@ -42,7 +45,23 @@ size_t matrix_packed_bytes(const ern_matrix *m, const ern_kernels *k) {
     return kind == PANEL_NONE ? 0 : (m->R + PANEL_ROWS - 1) / PANEL_ROWS * panel_bytes_of(kind, m->C);
 }
 
-bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, ern_err *e) {
+/* In slices, so that little is in memory in both forms. */
+static void pack_all(const ern_matrix *m, ern_pool *pool, matrix_done_fn done, void *ctx) {
+    const size_t slice = PACK_SLICE / m->panel_bytes + 1, row_bytes = view_row_bytes(&m->view);
+    for (size_t p = 0; p < m->n_panels; p += slice) {
+        struct pack_job j = { m, p, m->n_panels - p < slice ? m->n_panels - p : slice };
+        pool_run(pool, pack_part, &j);
+        if (!done) continue;
+        ern_view rows = m->view;
+        const size_t r0 = p * PANEL_ROWS, r1 = (p + j.n) * PANEL_ROWS;
+        rows.dims[0] = (r1 < m->R ? r1 : m->R) - r0;
+        rows.data = (const uint8_t *)m->view.data + r0 * row_bytes;
+        rows.size_bytes = rows.dims[0] * row_bytes;
+        done(ctx, &rows);
+    }
+}
+
+bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, matrix_done_fn done, void *ctx, ern_err *e) {
     const enum panel_kind kind = best_kind(m, k);
     const size_t size = matrix_packed_bytes(m, k);
     if (kind == PANEL_NONE || m->packed) return true;
@@ -57,8 +76,7 @@ bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memo
     m->n_panels = (m->R + PANEL_ROWS - 1) / PANEL_ROWS;
     m->panel_bytes = panel_bytes_of(kind, m->C);
     m->packed = memory;
-    struct pack_job j = { m };
-    pool_run(pool, pack_part, &j);
+    pack_all(m, pool, done, ctx);
     return true;
 }
 

@@ -1,7 +1,7 @@
 /* A weight matrix made ready once for the fastest products, and products of many matrices in one parallel region.
  *
  *     ern_matrix m = matrix_of(&view);
- *     matrix_pack(&m, &kernels, pool, NULL, e);
+ *     matrix_pack(&m, &kernels, pool, NULL, NULL, NULL, e);
  *     matmul_input in = { .x = h, .stride = D, .n_rows = T, .C = D };
  *     matmul_item items[] = { { .w = &q, .y = yq, .y_stride = Q, .T = T }, { .w = &k, .y = yk, .y_stride = K, .T = T } };
  *     matmul_many(&kernels, pool, &in, 1, items, 2, exact, scratch);
@@ -30,8 +30,9 @@ ern_matrix matrix_of(const ern_view *w);                /* not packed */
 size_t matrix_packed_bytes(const ern_matrix *m, const ern_kernels *k);
 
 /* Pack m; a format without a packed form stays as it is. memory: matrix_packed_bytes, 64-byte aligned, zeroed, outlives m;
- * NULL: the matrix owns its own. */
-bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, ern_err *e);
+ * NULL: the matrix owns its own. done, if given, is told which rows of the view were read for the last time. */
+typedef void (*matrix_done_fn)(void *ctx, const ern_view *rows);
+bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, matrix_done_fn done, void *ctx, ern_err *e);
 void matrix_deinit(ern_matrix *m);
 
 typedef struct {

@@ -93,7 +93,7 @@ static void compare(enum ern_dtype t, size_t R, size_t C, size_t T) {
         ern_matrix m;
         if (!use_level(&k, level)) continue;
         m = matrix_of(&v);
-        assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
+        assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL, NULL, NULL));
         assert_true(R == 0 || C == 0 || m.packed);
         for (size_t i = 0; i < T * R; i++) p.y[i] = NAN;
         multiply(&k, pools[0], &p, &m, p.y, 0, T);
@@ -139,7 +139,7 @@ static void same_bits(void **state) {
             problem p = make(panel_info_of((enum panel_kind)kind)->dtype, 83, 1280, 100);
             const ern_view v = view_of(&p);
             m = matrix_of(&v);
-            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL, NULL, NULL));
             multiply(&k, pools[0], &p, &m, p.want, 0, p.T);
             for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++)
                 for (size_t from = 0; from < p.T; from += 67) {
@@ -171,7 +171,7 @@ static void floats(void **state) {
             ern_matrix m;
             if (!use_level(&k, level)) continue;
             m = matrix_of(&v);
-            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL, NULL, NULL));
             const double tolerance = (double)(p.t == DTYPE_BF16 && k.panels->to_bf16 ? TOLERANCE_BF16 : TOLERANCE_FLOAT);
             for (size_t n = 0; n < p.T * p.R; n++) p.y[n] = NAN;
             multiply(&k, pools[i % 2], &p, &m, p.y, 0, p.T);
@@ -202,11 +202,11 @@ static void many(void **state) {
         float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], gate[N1 * C1], before[N1 * C1], *ya = y, *yb = ya + 5 * 37, *yc = yb + 2 * 64;
         ern_matrix ma, mb, mc;
         ma = matrix_of(&va);
-        assert_true(matrix_pack(&ma, &k, pools[1], NULL, NULL));
+        assert_true(matrix_pack(&ma, &k, pools[1], NULL, NULL, NULL, NULL));
         mb = matrix_of(&vb);
-        assert_true(matrix_pack(&mb, &k, pools[1], NULL, NULL));
+        assert_true(matrix_pack(&mb, &k, pools[1], NULL, NULL, NULL, NULL));
         mc = matrix_of(&vc);
-        assert_true(matrix_pack(&mc, &k, pools[1], NULL, NULL));
+        assert_true(matrix_pack(&mc, &k, pools[1], NULL, NULL, NULL, NULL));
         for (size_t i = 0; i < 37; i++) bias[i] = (float)i;
         for (size_t i = 0; i < N1 * C1; i++) before[i] = gate[i] = uniform();
         const matmul_input in[] = { { .x = a.x, .stride = C0, .n_rows = N0, .C = C0 },
@@ -260,7 +260,7 @@ static void extremes(void **state) {
             p.x[6 * 512 + 511] = INFINITY;
             const ern_view v = view_of(&p);
             m = matrix_of(&v);
-            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL));
+            assert_true(matrix_pack(&m, &k, pools[1], NULL, NULL, NULL, NULL));
             expect(&p);
             multiply(&k, pools[1], &p, &m, p.y, 0, 7);
             for (size_t i = 0; i < 7 * 20; i++) {
@@ -276,10 +276,37 @@ static void extremes(void **state) {
     }
 }
 
+static void count_rows(void *ctx, const ern_view *rows) {
+    ern_view *left = ctx;
+    assert_true(rows->data == left->data && rows->dims[0] <= left->dims[0] && rows->dims[1] == left->dims[1]);
+    assert_int_equal(rows->size_bytes, rows->dims[0] * view_row_bytes(left));
+    left->data = (const uint8_t *)left->data + rows->size_bytes;
+    left->dims[0] -= rows->dims[0];
+    left->name = rows->dims[0] < 33000 ? "slices" : "one piece";
+}
+
+/* Packing tells, piece by piece and once each, which rows are not needed any more. */
+static void reports_rows(void **state) {
+    (void)state;
+    ern_kernels k;
+    kernels_init(&k, ~0u);
+    if (!k.panels) skip();
+    uint8_t *rows = calloc(33000, 34 * 32);
+    assert_non_null(rows);
+    ern_view v = { .name = "w", .dtype = DTYPE_Q8_0, .n_dims = 2, .dims = { 33000, 1024 }, .data = rows, .size_bytes = 33000 * 34 * 32 };
+    ern_matrix m = matrix_of(&v);
+    assert_true(matrix_pack(&m, &k, pools[1], NULL, count_rows, &v, NULL));
+    assert_int_equal(v.dims[0], 0);
+    assert_string_equal(v.name, "slices");
+    matrix_deinit(&m);
+    free(rows);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats), cmocka_unit_test(real_shapes), cmocka_unit_test(same_bits), cmocka_unit_test(many),
         cmocka_unit_test(extremes), cmocka_unit_test(floats),
+        cmocka_unit_test(reports_rows),
     };
     for (size_t i = 0; i < 2; i++)
         if (!(pools[i] = pool_open(i + 1, NULL))) return 1;

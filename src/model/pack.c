@@ -32,13 +32,14 @@ static bool add_size(void *ctx, ern_matrix *m, ern_err *e) {
     return true;
 }
 
+static void release(void *ctx, const ern_view *rows) { source_release(((struct packing *)ctx)->source, rows); }
+
 static bool pack(void *ctx, ern_matrix *m, ern_err *e) {
     struct packing *p = ctx;
     const size_t bytes = matrix_packed_bytes(m, p->k);
     if (bytes == 0) return true;
-    if (!matrix_pack(m, p->k, p->pool, p->at, e)) return false;
+    if (!matrix_pack(m, p->k, p->pool, p->at, release, p, e)) return false;
     p->at += bytes;
-    source_release(p->source, &m->view);
     return true;
 }
 
