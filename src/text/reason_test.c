@@ -70,8 +70,10 @@ static const struct { bool inside; const char *text, *events; } cases[] = {
     { false, "before\n\n<tool_call>{\"name\":\"f\"}</tool_call>\n<tool_call> {\"name\":\"g\"} </tool_call>\nafter",
       "C[before]T[{\"name\":\"f\"}]T[{\"name\":\"g\"}]C[after]" },
     { false, "think\n</think>\n\n<tool_call>\n{\"name\":\"f\"}\n</tool_call>", "C[think\n</think>]T[{\"name\":\"f\"}]" },
-    { true, "a</think>\n<response>\nhi\n</response>\n\n<tool_call>\n{\"name\":\"f\"}\n</tool_call>\n", "R[a]C[hi]T[{\"name\":\"f\"}]" },
-    { true, "a</think><response>hi\n<tool_call>{\"name\":\"f\"}</tool_call>\n</response>\n", "R[a]C[hi]T[{\"name\":\"f\"}]" },
+    { true, "a</think>\n<response>\nhi\n</response>\n\n<tool_call>\n{\"name\":\"f\"}\n</tool_call>\n",
+        "R[a]C[hi]T[{\"name\":\"f\"}]" },
+    { true, "a</think><response>hi\n<tool_call>{\"name\":\"f\"}</tool_call>\n</response>\n",
+        "R[a]C[hi]T[{\"name\":\"f\"}]" },
     { false, "x\n<tool_call>{\"name\": oops}</tool_call>\ny", "C[x\n<tool_call>{\"name\": oops}</tool_call>\ny]" },
     { false, "<tool_call>[1]</tool_call>", "C[<tool_call>[1]</tool_call>]" },
     { false, "<tool_call>{\"nom\":1}</tool_call><tool_call>{\"name\":\"g\"}</tool_call>",
@@ -111,8 +113,10 @@ static void test_cases(void **state) {
 /* Random texts of tags and pieces of tags: all at once or byte by byte makes no difference. */
 static void test_random(void **state) {
     (void)state;
-    static const char *const parts[] = { "<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>", "\n", "\n\n",
-                                         " ", "<", "</", "a", "{\"name\":\"f\"}", "{", "\"", "<tool", "<resp", "</th", "\r\n" };
+    static const char *const parts[] = { "<think>", "</think>", "<response>", "</response>", "<tool_call>",
+        "</tool_call>", "\n", "\n\n",
+                                         " ", "<", "</", "a", "{\"name\":\"f\"}", "{", "\"", "<tool", "<resp", "</th",
+                                         "\r\n" };
     uint32_t seed = 1;
     for (size_t round = 0; round < 3000; round++) {
         char text[400] = "";
@@ -164,7 +168,8 @@ static void test_stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cases), cmocka_unit_test(test_random), cmocka_unit_test(test_long),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cases), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_long),
                                         cmocka_unit_test(test_stop) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

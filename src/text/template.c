@@ -92,13 +92,15 @@ static json_t *fault_json(const template_fault *f, const ern_err *e) {
     const bool is_raised = f->class == FAULT_RAISED;
     snprintf(text, sizeof text, "template error: %s", fault_name(f->class));
     const char *message = f->message ? f->message : e->text;
-    return json_pack("{s:s, s:s, s:i, s:i}", "error", is_raised ? message : text, "detail", message, "line", f->line, "column", f->column);
+    return json_pack("{s:s, s:s, s:i, s:i}", "error", is_raised ? message : text, "detail", message, "line", f->line,
+        "column", f->column);
 }
 
 static json_t *spans_json(const template_spans *s) {
     json_t *all = json_array();
     for (size_t i = 0; all && i < s->n; i++)
-        if (json_array_append_new(all, json_pack("[I, I]", (json_int_t)s->span[i].from_char, (json_int_t)s->span[i].to_char)) != 0) {
+        if (json_array_append_new(all, json_pack("[I, I]", (json_int_t)s->span[i].from_char,
+            (json_int_t)s->span[i].to_char)) != 0) {
             json_decref(all);
             return NULL;
         }
@@ -115,7 +117,8 @@ static bool has_generation(const char *s) {
     return false;
 }
 
-static json_t *render_json(const ern_template *t, const json_t *line, const template_options *o, template_fault *f, ern_err *e) {
+static json_t *render_json(const ern_template *t, const json_t *line, const template_options *o, template_fault *f,
+    ern_err *e) {
     json_t *vars = NULL, *result = NULL;
     template_spans spans = { 0 };
     template_options mine = o ? *o : (template_options){ 0 };

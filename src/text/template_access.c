@@ -51,7 +51,8 @@ static bool loop_attr(rt *r, loop *l, const str *name, val *out, bool *has) {
         *out = l->before;
     } else if (str_is(name, "nextitem")) {
         if (!loop_peek(r, l)) return false;
-        if (l->after.kind == V_MISSING) return val_undef(r, "there is no next item", val_none(), val_none(), FAULT_UNDEFINED, out);
+        if (l->after.kind == V_MISSING)
+            return val_undef(r, "there is no next item", val_none(), val_none(), FAULT_UNDEFINED, out);
         *out = l->after;
     } else {
         *has = false;
@@ -116,8 +117,10 @@ static bool number_attr(val obj, const str *name, val *out) {
 static bool is_dunder(const str *s) {
     static const char *const names[] = {
         "__class__", "__dict__", "__doc__", "__init__", "__new__", "__repr__", "__str__", "__eq__", "__ne__", "__hash__",
-        "__getattribute__", "__setattr__", "__delattr__", "__dir__", "__format__", "__reduce__", "__reduce_ex__", "__sizeof__",
-        "__subclasshook__", "__init_subclass__", "__lt__", "__le__", "__gt__", "__ge__", "__len__", "__iter__", "__getitem__",
+        "__getattribute__", "__setattr__", "__delattr__", "__dir__", "__format__", "__reduce__", "__reduce_ex__",
+        "__sizeof__",
+        "__subclasshook__", "__init_subclass__", "__lt__", "__le__", "__gt__", "__ge__", "__len__", "__iter__",
+        "__getitem__",
         "__contains__", "__add__", "__mul__", "__call__", "__module__", "__globals__", "__code__", "__self__", "__func__",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -276,7 +279,8 @@ bool val_slice(rt *r, val obj, val vfrom, val vto, val vstep, val *out) {
     const int64_t n = (int64_t)length;
     if (step > n + 1) step = n + 1;                             /* the same items, and no overflow below */
     if (step < -n - 1) step = -n - 1;
-    if (!slice_end(r, vfrom, n, step, step < 0 ? n - 1 : 0, &from) || !slice_end(r, vto, n, step, step < 0 ? -1 : n, &to)) return false;
+    if (!slice_end(r, vfrom, n, step, step < 0 ? n - 1 : 0, &from) || !slice_end(r, vto, n, step, step < 0 ? -1 : n,
+        &to)) return false;
     const size_t count = step > 0 ? (from < to ? (size_t)((to - from - 1) / step + 1) : 0)
                                   : (from > to ? (size_t)((from - to - 1) / -step + 1) : 0);
     if (obj.kind == V_STR) return slice_str(r, obj.s, from, step, count, out);

@@ -43,7 +43,8 @@ static const char ernie_vl[] =
     "{%- endfor -%}\n"
     "{%- if add_generation_prompt is not defined or add_generation_prompt -%}{{- '\\nAssistant: ' -}}\n"
     "{%- set mode = (options | default({})).thinking_mode -%}\n"
-    "{%- if mode == 'open' or (mode is not defined and enable_thinking is defined and enable_thinking) -%}{{- '<think>' -}}\n"
+    "{%- if mode == 'open' or (mode is not defined and enable_thinking is defined and enable_thinking) -%}\n"
+    "{{- '<think>' -}}\n"
     "{%- else -%}{{- '<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}{%- endif -%}\n";
 
 #define TOOL_LIST                                                                                                       \
@@ -91,17 +92,21 @@ static const char ernie_thinking[] =
     "{%- elif m.role == 'tool' -%}\n"
     "{{- '<|im_start|>user\\n<tool_response>\\n' ~ m.content ~ '\\n</tool_response><|im_end|>\\n\\n' -}}\n"
     "{%- elif m.role == 'assistant' -%}{{- '<|im_start|>assistant\\n' -}}\n"
-    "{%- if m.reasoning_content is string -%}{{- '<think>\\n' ~ m.reasoning_content | trim ~ '\\n</think>\\n' -}}{%- endif -%}\n"
-    "{%- if m.content or not m.tool_calls -%}{{- '<response>\\n' ~ (m.content or '') ~ '\\n</response>\\n' -}}{%- endif -%}\n"
+    "{%- if m.reasoning_content is string -%}\n"
+    "{{- '<think>\\n' ~ m.reasoning_content | trim ~ '\\n</think>\\n' -}}{%- endif -%}\n"
+    "{%- if m.content or not m.tool_calls -%}\n"
+    "{{- '<response>\\n' ~ (m.content or '') ~ '\\n</response>\\n' -}}{%- endif -%}\n"
     TOOL_CALLS
     "{{- '<|im_end|>\\n\\n' -}}\n"
     "{%- endif -%}\n"
     "{%- endfor -%}\n"
-    "{%- if add_generation_prompt is not defined or add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}\n";
+    "{%- if add_generation_prompt is not defined or add_generation_prompt -%}\n"
+    "{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}\n";
 
 const char *template_builtin(const char *family) {
     static const struct { const char *name, *text; } all[] = {
-        { "ernie", ernie }, { "ernie-vl", ernie_vl }, { "ernie-vl-thinking", ernie_vl_thinking }, { "ernie-thinking", ernie_thinking },
+        { "ernie", ernie }, { "ernie-vl", ernie_vl }, { "ernie-vl-thinking", ernie_vl_thinking },
+        { "ernie-thinking", ernie_thinking },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i].name, family) == 0) return all[i].text;

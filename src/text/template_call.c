@@ -28,7 +28,8 @@ bool bind_args(rt *r, const char *name, const char *params, const call_args *a, 
         if (n_params < a->n_pos) *v = a->pos[n_params];
         for (size_t k = 0; k < a->n_kw; k++) {
             if (a->kw[k].name->n != n || memcmp(a->kw[k].name->p, param, n) != 0) continue;
-            if (v->kind != V_MISSING) return rt_fail(r, FAULT_TYPE, "%s() got multiple values for argument '%.*s'", name, (int)n, param);
+            if (v->kind != V_MISSING)
+                return rt_fail(r, FAULT_TYPE, "%s() got multiple values for argument '%.*s'", name, (int)n, param);
             *v = a->kw[k].v;
             n_used++;
         }
@@ -36,7 +37,8 @@ bool bind_args(rt *r, const char *name, const char *params, const call_args *a, 
             return rt_fail(r, FAULT_TYPE, "%s() missing required argument '%.*s'", name, (int)n, param);
         n_params++;
     }
-    if (a->n_pos > n_params) return rt_fail(r, FAULT_TYPE, "%s() takes %zu arguments but %zu were given", name, n_params, a->n_pos);
+    if (a->n_pos > n_params)
+        return rt_fail(r, FAULT_TYPE, "%s() takes %zu arguments but %zu were given", name, n_params, a->n_pos);
     if (n_used == a->n_kw) return true;
     return rt_fail(r, FAULT_TYPE, "%s() got an unexpected keyword argument", name);
 }
@@ -68,10 +70,12 @@ static bool fn_range(rt *r, const call_args *a, val *out) {
     }
     if (slot[2].kind != V_MISSING && !val_index(r, slot[2], &step)) return false;
     if (step == 0) return rt_fail(r, FAULT_VALUE, "range() arg 3 must not be zero");
-    const uint64_t size = step > 0 ? (to > from ? (uint64_t)to - (uint64_t)from : 0) : (from > to ? (uint64_t)from - (uint64_t)to : 0);
+    const uint64_t size = step > 0 ? (to > from ? (uint64_t)to - (uint64_t)from : 0) :
+        (from > to ? (uint64_t)from - (uint64_t)to : 0);
     const uint64_t unit = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
     if (size && (size - 1) / unit + 1 > TEMPLATE_MAX_RANGE)
-        return rt_fail(r, FAULT_OVERFLOW, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", TEMPLATE_MAX_RANGE);
+        return rt_fail(r, FAULT_OVERFLOW, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+            TEMPLATE_MAX_RANGE);
     range *g = rt_take(r, 1, sizeof *g);
     if (!g) return false;
     *g = (range){ from, to, step };
@@ -95,9 +99,12 @@ static bool dict_fill(rt *r, dict *d, const call_args *a) {
             list two = { 0 };
             if (!iter_next(r, &it, &pair, &has)) return false;
             if (!has) break;
-            if (!val_is_iterable(pair)) return rt_fail(r, FAULT_TYPE, "cannot convert dictionary update sequence element to a sequence");
+            if (!val_is_iterable(pair))
+                return rt_fail(r, FAULT_TYPE, "cannot convert dictionary update sequence element to a sequence");
             if (!val_to_list(r, pair, &two)) return false;
-            if (two.n != 2) return rt_fail(r, FAULT_VALUE, "dictionary update sequence element has length %zu; 2 is required", two.n);
+            if (two.n != 2)
+                return rt_fail(r, FAULT_VALUE, "dictionary update sequence element has length %zu; 2 is required",
+                    two.n);
             if (!dict_set(r, d, two.v[0], two.v[1])) return false;
         }
     }
@@ -119,7 +126,8 @@ static bool fn_namespace(rt *r, const call_args *a, val *out) {
     for (size_t i = 0; i < out->d->n; i++) {
         const val key = out->d->item[i].key;
         if (key.kind == V_STR && key.s->n && key.s->p[0] == '_')
-            return rt_fail(r, FAULT_SECURITY, "a namespace cannot store the underscored attribute '%.*s'", (int)key.s->n, key.s->p);
+            return rt_fail(r, FAULT_SECURITY, "a namespace cannot store the underscored attribute '%.*s'",
+                (int)key.s->n, key.s->p);
     }
     return true;
 }
@@ -171,7 +179,8 @@ static bool put_time(ern_buf *b, const struct tm *now, char c) {
     case 'B': return buf_str(b, month, NULL);
     case 'p': return buf_str(b, half, NULL);
     case 'P': return buf_str(b, now->tm_hour < 12 ? "am" : "pm", NULL);
-    case 'c': return buf_printf(b, NULL, "%.3s %.3s %2d %02d:%02d:%02d %d", day, month, now->tm_mday, now->tm_hour, now->tm_min, now->tm_sec, now->tm_year + 1900);
+    case 'c': return buf_printf(b, NULL, "%.3s %.3s %2d %02d:%02d:%02d %d", day, month, now->tm_mday, now->tm_hour,
+        now->tm_min, now->tm_sec, now->tm_year + 1900);
     case 'x': return buf_printf(b, NULL, "%02d/%02d/%02d", now->tm_mon + 1, now->tm_mday, now->tm_year % 100);
     case 'X': return buf_printf(b, NULL, "%02d:%02d:%02d", now->tm_hour, now->tm_min, now->tm_sec);
     case 'r': return buf_printf(b, NULL, "%02d:%02d:%02d %s", hour, now->tm_min, now->tm_sec, half);
@@ -187,7 +196,8 @@ static bool fn_strftime(rt *r, const call_args *a, val *out) {
     val slot[MAX_PARAMS];
     const str *format;
     struct tm now = { 0 };
-    if (!bind_args(r, "strftime_now", "format", a, slot) || !arg_str(r, slot[0], "strftime() argument 1", &format)) return false;
+    if (!bind_args(r, "strftime_now", "format", a, slot) || !arg_str(r, slot[0], "strftime() argument 1",
+        &format)) return false;
     if (r->now) {
         now = *r->now;
     } else {

@@ -53,7 +53,8 @@ static bool eq_any(rt *r, val a, val b, bool *out) {
 }
 
 bool val_eq(rt *r, val a, val b, bool *out) {
-    if (++r->depth > TEMPLATE_MAX_DEPTH) return rt_fail(r, FAULT_RECURSION, "maximum recursion depth exceeded in comparison");
+    if (++r->depth > TEMPLATE_MAX_DEPTH)
+        return rt_fail(r, FAULT_RECURSION, "maximum recursion depth exceeded in comparison");
     const bool ok = rt_charge(r, 0) && eq_any(r, a, b, out);
     r->depth--;
     return ok;
@@ -87,7 +88,8 @@ bool val_order(rt *r, val a, val b, enum op op, bool *out) {
         return true;
     }
     static const char *const names[] = { "<", "<=", ">", ">=" };
-    return rt_fail(r, FAULT_TYPE, "'%s' not supported between instances of '%s' and '%s'", names[op - OP_LT], val_type(a), val_type(b));
+    return rt_fail(r, FAULT_TYPE, "'%s' not supported between instances of '%s' and '%s'", names[op - OP_LT],
+        val_type(a), val_type(b));
 }
 
 bool val_contains(rt *r, val item, val in, bool *out) {
@@ -95,7 +97,8 @@ bool val_contains(rt *r, val item, val in, bool *out) {
     *out = false;
     switch (in.kind) {
     case V_STR:
-        if (item.kind != V_STR) return rt_fail(r, FAULT_TYPE, "'in <string>' requires string as left operand, not %s", val_type(item));
+        if (item.kind != V_STR)
+            return rt_fail(r, FAULT_TYPE, "'in <string>' requires string as left operand, not %s", val_type(item));
         *out = str_find(in.s, item.s->p, item.s->n, 0, &at);
         return rt_charge(r, in.s->n);
     case V_DICT: {

@@ -100,7 +100,8 @@ static bool eval_sign(rt *r, const node *n, val *out) {
     if (!eval(r, n->a, &a)) return false;
     r->at = n;
     if (a.kind == V_UNDEF) return val_undef_fail(r, a);
-    if (!num_is(a)) return rt_fail(r, FAULT_TYPE, "bad operand type for unary %c: '%s'", n->kind == N_NEG ? '-' : '+', val_type(a));
+    if (!num_is(a))
+        return rt_fail(r, FAULT_TYPE, "bad operand type for unary %c: '%s'", n->kind == N_NEG ? '-' : '+', val_type(a));
     if (n->kind == N_NEG) return num_neg(r, a, out);
     *out = a.kind == V_BOOL ? val_int(a.b) : a;
     return true;
@@ -165,7 +166,8 @@ static bool eval_cond(rt *r, const node *n, val *out) {
     if (!eval(r, n->a, &test)) return false;
     if (val_truth(test)) return eval(r, n->b, out);
     if (n->c) return eval(r, n->c, out);
-    return val_undef(r, "the inline if-expression evaluated to false and no else section was defined.", val_none(), val_none(),
+    return val_undef(r, "the inline if-expression evaluated to false and no else section was defined.", val_none(),
+        val_none(),
                      FAULT_UNDEFINED, out);
 }
 
@@ -272,7 +274,8 @@ bool call_value(rt *r, val f, const call_args *a, val *out) {
     case V_MACRO: return render_macro(r, f.m, a, out);
     case V_UNDEF: return val_undef_fail(r, f);
     case V_LOOP:
-        if (a->n_pos != 1 || a->n_kw) return rt_fail(r, FAULT_TYPE, "loop() takes one argument, %zu given", a->n_pos + a->n_kw);
+        if (a->n_pos != 1 || a->n_kw)
+            return rt_fail(r, FAULT_TYPE, "loop() takes one argument, %zu given", a->n_pos + a->n_kw);
         return render_loop_again(r, f.loop, a->pos[0], out);
     case V_JOINER:
         if (a->n_pos || a->n_kw) return rt_fail(r, FAULT_TYPE, "a joiner takes no arguments");

@@ -30,7 +30,8 @@ static bool read_hex(const char *s, size_t n, size_t digits, uint32_t *out) {
     *out = 0;
     for (size_t i = 0; i < digits; i++) {
         const char c = s[i];
-        const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ?
+            c - 'A' + 10 : -1;
         if (d < 0) return false;
         *out = *out << 4 | (uint32_t)d;
     }
@@ -79,7 +80,8 @@ static bool unescape_one(const char *s, size_t n, ern_buf *b, size_t *used, bool
     if (s[0] == '\n') return true;
     if (at) return buf_char(b, to[at - from], e);
     if (s[0] >= '0' && s[0] <= '7') {
-        for (*used = 0; *used < 3 && *used < n && s[*used] >= '0' && s[*used] <= '7'; ++*used) c = c * 8 + (uint32_t)(s[*used] - '0');
+        for (*used = 0; *used < 3 && *used < n && s[*used] >= '0' && s[*used] <= '7';
+            ++*used) c = c * 8 + (uint32_t)(s[*used] - '0');
         return put_char(b, c, e);
     }
     if (s[0] == 'x' || s[0] == 'u' || s[0] == 'U' || s[0] == 'N') {
@@ -125,7 +127,8 @@ static node *parse_number(parser *p) {
     for (size_t i = 0; i < t->n; i++) {
         if (t->p[i] == '_') continue;
         if (n + 1 >= sizeof text) {
-            parse_fail_at(p, FAULT_VALUE, t->pos, "Exceeds the limit (%d digits) for integer string conversion", TEMPLATE_MAX_DIGITS);
+            parse_fail_at(p, FAULT_VALUE, t->pos, "Exceeds the limit (%d digits) for integer string conversion",
+                TEMPLATE_MAX_DIGITS);
             return NULL;
         }
         text[n++] = t->p[i];
@@ -236,7 +239,8 @@ node *parse_tuple(parser *p, unsigned flags) {
     if (!is_tuple && n) return first;
     if (!is_tuple && !(flags & TUPLE_PAREN)) {
         char room[64];
-        parse_fail_at(p, FAULT_SYNTAX, p->now->pos, "Expected an expression, got '%s'", token_text(p->now, room, sizeof room));
+        parse_fail_at(p, FAULT_SYNTAX, p->now->pos, "Expected an expression, got '%s'",
+            token_text(p->now, room, sizeof room));
         return NULL;
     }
     node *t = parse_node(p, N_TUPLE, pos);
@@ -259,7 +263,8 @@ static bool parse_keyword(parser *p, node_args *a, node ***last) {
     k->k = val_str(parse_str(p, t->p, t->n));
     if (!k->k.s || !(k->a = parse_expr(p, true))) return false;
     for (const node *i = a->kw; i; i = i->next)
-        if (str_same(i->k.s, k->k.s)) return parse_fail_at(p, FAULT_PYTHON, t->pos, "keyword argument repeated: %.60s", i->k.s->p);
+        if (str_same(i->k.s, k->k.s))
+            return parse_fail_at(p, FAULT_PYTHON, t->pos, "keyword argument repeated: %.60s", i->k.s->p);
     **last = k;
     *last = &k->next;
     a->n_kw++;

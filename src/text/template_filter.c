@@ -121,7 +121,8 @@ FILTER(f_indent) {
     for (size_t i = 0; i < lines.n; i++) {
         const str *line = lines.v[i].s;
         const bool pads = i ? blank || line->n : flag(arg[1], false);
-        if ((i && !(all = str_join(r, all, newline))) || (pads && !(all = str_join(r, all, pad))) || !(all = str_join(r, all, line))) return false;
+        if ((i && !(all = str_join(r, all, newline))) || (pads && !(all = str_join(r, all, pad))) ||
+            !(all = str_join(r, all, line))) return false;
     }
     return give(out, str_markup(r, all, self.s->is_markup));
 }
@@ -134,7 +135,8 @@ FILTER(f_truncate) {
     if (arg[2].kind != V_MISSING && !arg_str(r, arg[2], "end", &end)) return false;
     if (arg[3].kind != V_MISSING && arg[3].kind != V_NONE && !val_index(r, arg[3], &leeway)) return false;
     const int64_t n_end = (int64_t)str_chars(end);
-    if (length < n_end) return rt_fail(r, FAULT_ASSERT, "expected length >= %lld, got %lld", (long long)n_end, (long long)length);
+    if (length < n_end)
+        return rt_fail(r, FAULT_ASSERT, "expected length >= %lld, got %lld", (long long)n_end, (long long)length);
     if (leeway < 0) return rt_fail(r, FAULT_ASSERT, "expected leeway >= 0, got %lld", (long long)leeway);
     size_t n;
     bool has;
@@ -190,7 +192,8 @@ static size_t chunk_end(const str *s, size_t at, size_t end, bool hyphens) {
     for (; i < end; i++) {
         const bool space = s->p[i] == ' ' || (s->p[i] >= '\t' && s->p[i] <= '\r');
         if (space != is_space) break;
-        if (hyphens && !is_space && s->p[i] == '-' && i > at + 1 && is_letter_at(s, i - 1, end) && is_letter_at(s, i + 1, end) &&
+        if (hyphens && !is_space && s->p[i] == '-' && i > at + 1 && is_letter_at(s, i - 1, end) &&
+            is_letter_at(s, i + 1, end) &&
             is_letter_at(s, i - 2, end)) return i + 1;
     }
     return i;
@@ -212,7 +215,8 @@ static size_t byte_after(const str *s, size_t from, size_t to, size_t n_chars) {
 }
 
 /* One line of input, [from, to), into *all. */
-static bool wrap_line(rt *r, const str *s, size_t from, size_t to, size_t width, bool breaks, bool hyphens, const str *newline,
+static bool wrap_line(rt *r, const str *s, size_t from, size_t to, size_t width, bool breaks, bool hyphens,
+    const str *newline,
                       const str **all) {
     bool first = true;
     for (size_t at = from; at < to;) {
@@ -231,7 +235,8 @@ static bool wrap_line(rt *r, const str *s, size_t from, size_t to, size_t width,
             used += n;
             end = next;
         }
-        for (last = end; last > start && (s->p[last - 1] == ' ' || (s->p[last - 1] >= '\t' && s->p[last - 1] <= '\r'));) last--;
+        for (last = end; last > start &&
+            (s->p[last - 1] == ' ' || (s->p[last - 1] >= '\t' && s->p[last - 1] <= '\r'));) last--;
         at = end;
         if (last == start) continue;
         const str *line = str_view(r, s->p + start, last - start, NULL);
@@ -256,7 +261,8 @@ FILTER(f_wordwrap) {
     if (!str_lines(r, s, false, &lines)) return false;
     for (size_t i = 0; i < lines.n; i++) {
         if (i && !(all = str_join(r, all, newline))) return false;
-        if (!wrap_line(r, lines.v[i].s, 0, lines.v[i].s->n, (size_t)width, flag(arg[1], true), flag(arg[3], true), newline, &all)) return false;
+        if (!wrap_line(r, lines.v[i].s, 0, lines.v[i].s->n, (size_t)width, flag(arg[1], true), flag(arg[3], true),
+            newline, &all)) return false;
     }
     return give(out, all);
 }
@@ -278,7 +284,8 @@ static size_t unescape_entity(const str *s, size_t at, ern_buf *b) {
     const size_t from = i;
     for (; i < s->n && i < from + 7; i++) {
         const char k = s->p[i];
-        const int d = k >= '0' && k <= '9' ? k - '0' : is_hex && (k | 0x20) >= 'a' && (k | 0x20) <= 'f' ? (k | 0x20) - 'a' + 10 : -1;
+        const int d = k >= '0' && k <= '9' ? k - '0' : is_hex && (k | 0x20) >= 'a' && (k | 0x20) <= 'f' ?
+            (k | 0x20) - 'a' + 10 : -1;
         if (d < 0) break;
         c = c * (is_hex ? 16 : 10) + (uint32_t)d;
     }
@@ -307,7 +314,8 @@ FILTER(f_striptags) {
     list words = { 0 };
     ern_buf b = { .max = r->max_bytes };
     if (!space || !val_str_of(r, self, &s) || !(s = str_markup(r, s, false))) return false;
-    if (!(s = without(r, s, "<!--", "-->")) || !(s = without(r, s, "<", ">")) || !str_split(r, s, NULL, -1, false, &words)) return false;
+    if (!(s = without(r, s, "<!--", "-->")) || !(s = without(r, s, "<", ">")) ||
+        !str_split(r, s, NULL, -1, false, &words)) return false;
     bool ok = true;
     for (size_t i = 0; ok && i < words.n; i++) {
         const str *w = words.v[i].s;
@@ -326,9 +334,11 @@ static bool quote(rt *r, val v, bool for_query, ern_buf *b) {
     if (!val_str_of(r, v, &s) || !rt_charge(r, s->n)) return false;
     for (size_t i = 0; i < s->n; i++) {
         const char c = s->p[i];
-        const bool is_safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_.-~", c)) ||
+        const bool is_safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            (c && strchr("_.-~", c)) ||
                              (c == '/' && !for_query);
-        if (!(is_safe ? buf_char(b, c, NULL) : for_query && c == ' ' ? buf_char(b, '+', NULL) : buf_printf(b, NULL, "%%%02X", (unsigned char)c)))
+        if (!(is_safe ? buf_char(b, c, NULL) : for_query && c == ' ' ? buf_char(b, '+', NULL) :
+            buf_printf(b, NULL, "%%%02X", (unsigned char)c)))
             return rt_fail(r, FAULT_LIMIT, "an encoded text passes %zu bytes", b->max);
     }
     return true;
@@ -351,7 +361,8 @@ FILTER(f_urlencode) {
         ok = iter_next(r, &it, &pair, &has);
         if (!ok || !has) break;
         ok = val_to_list(r, pair, &two) && (two.n == 2 || rt_fail(r, FAULT_VALUE, "not a pair: %zu values", two.n));
-        ok = ok && (first || buf_char(&b, '&', NULL)) && quote(r, two.v[0], true, &b) && buf_char(&b, '=', NULL) && quote(r, two.v[1], true, &b);
+        ok = ok && (first || buf_char(&b, '&', NULL)) && quote(r, two.v[0], true, &b) && buf_char(&b, '=', NULL) &&
+            quote(r, two.v[1], true, &b);
     }
     return give(out, str_buf(r, &b, ok));
 }
@@ -366,10 +377,12 @@ FILTER(f_xmlattr) {
         if (v.kind == V_NONE || v.kind == V_UNDEF) continue;
         if (!arg_str(r, key, "an attribute name", &s)) return false;
         for (size_t k = 0; k < s->n; k++)
-            if (strchr(" \t\n\r\f\v/>=", s->p[k])) return rt_fail(r, FAULT_VALUE, "Invalid character in attribute name: '%.*s'", (int)s->n, s->p);
+            if (strchr(" \t\n\r\f\v/>=", s->p[k]))
+                return rt_fail(r, FAULT_VALUE, "Invalid character in attribute name: '%.*s'", (int)s->n, s->p);
         if ((all->n || flag(arg[0], true)) && !(all = str_join(r, all, space))) return false;
         if (!(s = str_escape(r, s)) || !(all = str_join(r, all, s)) || !(all = str_join(r, all, mid))) return false;
-        if (!val_str_of(r, v, &s) || !(s = str_escape(r, s)) || !(all = str_join(r, all, s)) || !(all = str_join(r, all, end))) return false;
+        if (!val_str_of(r, v, &s) || !(s = str_escape(r, s)) || !(all = str_join(r, all, s)) ||
+            !(all = str_join(r, all, end))) return false;
     }
     return give(out, str_markup(r, all, r->is_escaping));
 }
@@ -398,7 +411,8 @@ FILTER(f_int) {
     if (self.kind == V_FLOAT) return isnan(self.f) || num_from_float(r, self.f, out);
     if (self.kind != V_STR) return true;
     val found;
-    if ((base == 0 || (base >= 2 && base <= 36)) && !num_from_text(r, self.s->p, self.s->n, (int)base, &found, &ok)) return false;
+    if ((base == 0 || (base >= 2 && base <= 36)) && !num_from_text(r, self.s->p, self.s->n, (int)base, &found,
+        &ok)) return false;
     if (ok) return *out = found, true;
     if (!num_float_text(self.s->p, self.s->n, &f) || isnan(f) || isinf(f)) return true;
     return num_from_float(r, f, out);
@@ -426,7 +440,8 @@ static bool round_int(rt *r, val v, int64_t precision, val *out) {
     *out = v.kind == V_BOOL ? val_int(v.b) : v;
     if (precision >= 0) return true;
     if (precision < -TEMPLATE_MAX_DIGITS) return *out = val_int(0), true;
-    if (!num_binary(r, OP_POW, val_int(10), val_int(-precision), &unit) || !num_binary(r, OP_MOD, v, unit, &rest)) return false;
+    if (!num_binary(r, OP_POW, val_int(10), val_int(-precision), &unit) ||
+        !num_binary(r, OP_MOD, v, unit, &rest)) return false;
     if (!num_binary(r, OP_SUB, v, rest, out) || !num_binary(r, OP_MUL, rest, val_int(2), &twice)) return false;
     int order = num_order(twice, unit, &is_nan);
     if (order == 0) {
@@ -457,10 +472,12 @@ FILTER(f_round) {
     int64_t precision = 0;
     const str *how = str_lit(r, "common");
     if (!how || (arg[0].kind != V_MISSING && !val_index(r, arg[0], &precision))) return false;
-    if (arg[1].kind != V_MISSING && arg[1].kind != V_STR) return rt_fail(r, FAULT_FILTER, "method must be common, ceil or floor");
+    if (arg[1].kind != V_MISSING && arg[1].kind != V_STR)
+        return rt_fail(r, FAULT_FILTER, "method must be common, ceil or floor");
     if (arg[1].kind == V_STR) how = arg[1].s;
     const bool is_common = str_is(how, "common"), is_ceil = str_is(how, "ceil");
-    if (!is_common && !is_ceil && !str_is(how, "floor")) return rt_fail(r, FAULT_FILTER, "method must be common, ceil or floor");
+    if (!is_common && !is_ceil && !str_is(how, "floor"))
+        return rt_fail(r, FAULT_FILTER, "method must be common, ceil or floor");
     if (is_common) {
         if (!num_is(self)) return rt_fail(r, FAULT_TYPE, "type %s doesn't define __round__ method", val_type(self));
         if (self.kind != V_FLOAT) return round_int(r, self, precision, out);
@@ -468,7 +485,8 @@ FILTER(f_round) {
         return true;
     }
     val unit, x;
-    if (!num_binary(r, OP_POW, val_int(10), val_int(precision), &unit) || !op_binary(r, OP_MUL, self, unit, &x)) return false;
+    if (!num_binary(r, OP_POW, val_int(10), val_int(precision), &unit) ||
+        !op_binary(r, OP_MUL, self, unit, &x)) return false;
     if (!num_is(x)) return rt_fail(r, FAULT_TYPE, "must be real number, not %s", val_type(x));
     if (x.kind == V_FLOAT && !num_from_float(r, is_ceil ? ceil(x.f) : floor(x.f), &x)) return false;
     return num_binary(r, OP_DIV, x, unit, out);
@@ -482,8 +500,10 @@ FILTER(f_filesizeformat) {
                                              { "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB" } };
     if (self.kind == V_UNDEF) return val_undef_fail(r, self);
     if (num_is(self)) size = num_float(self);
-    else if (self.kind != V_STR) return rt_fail(r, FAULT_TYPE, "float() argument must be a string or a real number, not '%s'", val_type(self));
-    else if (!num_float_text(self.s->p, self.s->n, &size)) return rt_fail(r, FAULT_VALUE, "could not convert string to float");
+    else if (self.kind != V_STR)
+        return rt_fail(r, FAULT_TYPE, "float() argument must be a string or a real number, not '%s'", val_type(self));
+    else if (!num_float_text(self.s->p, self.s->n, &size))
+        return rt_fail(r, FAULT_VALUE, "could not convert string to float");
     const double base = binary ? 1024 : 1000;
     char text[400], number[360];
     if (size == 1) return give(out, str_lit(r, "1 Byte"));
@@ -555,7 +575,8 @@ FILTER(f_pprint) {
 
 static const filter_def scalar_filters[] = {
     { "abs", f_abs, "!" }, { "attr", f_attr, "name" }, { "capitalize", f_capitalize, "" }, { "center", f_center, "| width" },
-    { "d", f_default, "| default_value boolean" }, { "default", f_default, "| default_value boolean" }, { "e", f_escape, "!" },
+    { "d", f_default, "| default_value boolean" }, { "default", f_default, "| default_value boolean" },
+    { "e", f_escape, "!" },
     { "escape", f_escape, "!" }, { "filesizeformat", f_filesizeformat, "| binary" }, { "float", f_float, "| default" },
     { "forceescape", f_forceescape, "" }, { "format", f_format, "*" }, { "indent", f_indent, "| width first blank" },
     { "int", f_int, "| default base" }, { "lower", f_lower, "" }, { "pprint", f_pprint, "" }, { "random", f_refused, "*" },
@@ -563,7 +584,8 @@ static const filter_def scalar_filters[] = {
     { "string", f_string, "!" }, { "striptags", f_striptags, "" }, { "title", f_title, "" }, { "tojson", f_tojson, "*" },
     { "trim", f_trim, "| chars" }, { "truncate", f_truncate, "| length killwords end leeway" }, { "upper", f_upper, "" },
     { "urlencode", f_urlencode, "" }, { "urlize", f_refused, "*" }, { "wordcount", f_wordcount, "" },
-    { "wordwrap", f_wordwrap, "| width break_long_words wrapstring break_on_hyphens" }, { "xmlattr", f_xmlattr, "| autospace" },
+    { "wordwrap", f_wordwrap, "| width break_long_words wrapstring break_on_hyphens" },
+    { "xmlattr", f_xmlattr, "| autospace" },
     { NULL, NULL, NULL },
 };
 

@@ -100,23 +100,28 @@ static void upper(char *s) {
         if (*s >= 'a' && *s <= 'z') *s = (char)(*s - 32);
 }
 
-/* "1.50000e+00" and "1.5" with %g: the zeros %g leaves out come back with '#'. */
+static void add_end(char *text, size_t size, const char *end) {
+    const size_t n = strlen(text);
+    snprintf(text + n, size - n, "%s", end);
+}
+
 static bool put_float(rt *r, ern_buf *b, const layout *l, double f, char type) {
     char text[MAX_PRECISION + 400];
     const int precision = l->precision < 0 ? 6 : (int)l->precision;
     const bool is_upper = type == 'E' || type == 'F' || type == 'G';
     const char form = type == 'E' ? 'e' : type == 'F' || type == '%' ? 'f' : type == 'G' ? 'g' : type;
-    if (l->precision > MAX_PRECISION) return rt_fail(r, FAULT_LIMIT, "a precision of %lld passes %d", (long long)l->precision, MAX_PRECISION);
+    if (l->precision > MAX_PRECISION)
+        return rt_fail(r, FAULT_LIMIT, "a precision of %lld passes %d", (long long)l->precision, MAX_PRECISION);
     const double size = fabs(type == '%' ? f * 100 : f);
     if (isnan(f) || isinf(f)) snprintf(text, sizeof text, "%s", isnan(f) ? "nan" : "inf");
     else if (form != 0) num_write(text, sizeof text, size, form == 'g' && precision == 0 ? 1 : precision, form);
     else if (l->precision < 0) num_float_repr(size, text);
     else {
         num_write(text, sizeof text, size, precision ? precision : 1, 'g');
-        if (!strpbrk(text, ".e")) strcat(text, ".0");
+        if (!strpbrk(text, ".e")) add_end(text, sizeof text, ".0");
     }
     if (is_upper) upper(text);
-    if (type == '%') strcat(text, "%");
+    if (type == '%') add_end(text, sizeof text, "%");
     ern_buf g = { .max = r->max_bytes };
     bool ok = put_grouped(r, &g, text, strlen(text), l->group, 3);
     ok = ok && put_padded(r, b, l, sign_text(l, signbit(f) && !isnan(f)), g.data, g.len, '>');
@@ -182,7 +187,8 @@ static bool percent_number(percent *p, int64_t *out, bool *has) {
             if (*out < MAX_WIDTH * 2) *out = *out * 10 + (p->f->p[p->at] - '0');
         *has = p->at > from;
     }
-    return (*out <= MAX_WIDTH && *out >= -MAX_WIDTH) || rt_fail(p->r, FAULT_LIMIT, "a width of %lld passes %d", (long long)*out, MAX_WIDTH);
+    return (*out <= MAX_WIDTH && *out >= -MAX_WIDTH) || rt_fail(p->r, FAULT_LIMIT, "a width of %lld passes %d",
+        (long long)*out, MAX_WIDTH);
 }
 
 static bool percent_key(percent *p, val *v) {
@@ -198,7 +204,8 @@ static bool percent_key(percent *p, val *v) {
     if (!key) return false;
     p->used_mapping = true;
     if (p->values.kind == V_UNDEF) return val_undef_fail(p->r, p->values);
-    if (p->values.kind != V_DICT) return rt_fail(p->r, FAULT_TYPE, "%s indices must be integers or slices, not str", val_type(p->values));
+    if (p->values.kind != V_DICT)
+        return rt_fail(p->r, FAULT_TYPE, "%s indices must be integers or slices, not str", val_type(p->values));
     if (!dict_get(p->r, p->values.d, val_str(key), v, &has)) return false;
     return has || rt_fail(p->r, FAULT_KEY, "'%.*s'", (int)key->n, key->p);
 }
@@ -221,7 +228,8 @@ static bool percent_put(percent *p, layout *l, char type, val v) {
         if (!num_is(v)) return rt_fail(r, FAULT_TYPE, "%%%c format: a real number is required, not %s", type, val_type(v));
         return put_int(r, &p->b, l, v, 'd');
     case 'o': case 'x': case 'X':
-        if (!is_int(v) && v.kind != V_BIG) return rt_fail(r, FAULT_TYPE, "%%%c format: an integer is required, not %s", type, val_type(v));
+        if (!is_int(v) && v.kind != V_BIG)
+            return rt_fail(r, FAULT_TYPE, "%%%c format: an integer is required, not %s", type, val_type(v));
         return put_int(r, &p->b, l, v, type);
     case 'e': case 'E': case 'f': case 'F': case 'g': case 'G':
         if (v.kind == V_UNDEF) return val_undef_fail(r, v);
@@ -328,8 +336,10 @@ static bool format_val(rt *r, val v, const char *spec, size_t n, ern_buf *b) {
     }
     if (!parse_spec(r, spec, n, &l)) return false;
     if (v.kind == V_STR) {
-        if (l.type && l.type != 's') return rt_fail(r, FAULT_VALUE, "Unknown format code '%c' for object of type 'str'", l.type);
-        if (l.sign || l.group || l.alternate) return rt_fail(r, FAULT_VALUE, "Sign, grouping or '#' not allowed in string format specifier");
+        if (l.type && l.type != 's')
+            return rt_fail(r, FAULT_VALUE, "Unknown format code '%c' for object of type 'str'", l.type);
+        if (l.sign || l.group || l.alternate)
+            return rt_fail(r, FAULT_VALUE, "Sign, grouping or '#' not allowed in string format specifier");
         if (l.align == '=' && l.fill[0] == '0') l.align = '<';
         else if (l.align == '=') return rt_fail(r, FAULT_VALUE, "'=' alignment not allowed in string format specifier");
         return put_text(r, b, &l, v.s, '<');
@@ -366,7 +376,8 @@ static bool brace_first(brace *x, const char *p, size_t n, bool is_whole, val *o
         x->is_manual = x->is_manual || n > 0;
         if (x->is_auto && x->is_manual)
             return rt_fail(r, FAULT_VALUE, "cannot switch from manual field specification to automatic field numbering");
-        if (i >= x->a->n_pos) return rt_fail(r, FAULT_INDEX, "Replacement index %zu out of range for positional args tuple", i);
+        if (i >= x->a->n_pos)
+            return rt_fail(r, FAULT_INDEX, "Replacement index %zu out of range for positional args tuple", i);
         *out = x->a->pos[i];
         return true;
     }
@@ -387,8 +398,8 @@ static bool brace_field(brace *x, const char *p, size_t n, val *out) {
         const bool is_item = p[i++] == '[';
         size_t end = i, number;
         while (end < n && (is_item ? p[end] != ']' : p[end] != '.' && p[end] != '[')) end++;
-        if (end == i || (is_item && end == n)) return rt_fail(x->r, FAULT_VALUE, is_item && end == n ? "Missing ']' in format string"
-                                                                                        : "Empty attribute in format string");
+        if (end == i || (is_item && end == n))
+            return rt_fail(x->r, FAULT_VALUE, "%s in format string", end == n && is_item ? "Missing ']'" : "Empty attribute");
         const str *name = str_new(x->r, p + i, end - i);
         if (!name) return false;
         const val key = is_item && brace_number(p + i, end - i, &number) ? val_int((int64_t)number) : val_str(name);
@@ -424,7 +435,8 @@ static bool brace_one(brace *x, const char *p, size_t n, size_t depth, ern_buf *
     ern_buf plain = { .max = r->max_bytes };
     ok = ok && format_val(r, v, spec.data ? spec.data : "", spec.len, x->is_markup ? &plain : b);
     if (ok && x->is_markup) ok = (v.kind == V_STR && v.s->is_markup ? buf_add(b, plain.data, plain.len, NULL)
-                                                                    : buf_escaped(b, plain.data, plain.len, NULL)) || rt_nomem(r);
+                                                                    : buf_escaped(b, plain.data, plain.len, NULL)) ||
+                                                                        rt_nomem(r);
     buf_deinit(&spec);
     buf_deinit(&plain);
     return ok;
@@ -448,7 +460,9 @@ static bool brace_text(brace *x, const char *p, size_t n, size_t depth, ern_buf 
             if (p[end] == '{') open++;
             else if (p[end] == '}' && --open == 0) break;
         }
-        if (end >= n) return rt_fail(x->r, FAULT_VALUE, i + 1 == n ? "Single '{' encountered in format string" : "expected '}' before end of string");
+        if (end >= n)
+            return rt_fail(x->r, FAULT_VALUE, i + 1 == n ? "Single '{' encountered in format string" :
+                "expected '}' before end of string");
         if (!brace_one(x, p + i + 1, end - i - 1, depth, b)) return false;
         i = end + 1;
     }

@@ -4,8 +4,9 @@
 #include "text/template.h"
 
 static const char vars_text[] =
-    "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi 你\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": "
-    "[{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5]}}}]}], \"tools\": [{\"a\": 1}], \"x\": 3, \"s\": \"a,b\"}";
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi 你\"}, {\"role\": \"assistant\", \"content\": null, "
+    "\"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5]}}}]}], "
+    "\"tools\": [{\"a\": 1}], \"x\": 3, \"s\": \"a,b\"}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -229,7 +229,8 @@ enum node_kind {
     N_LOADER            /* include, import, from, extends: there is nothing to load from */
 };
 
-enum op { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_NOTIN };
+enum op { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN,
+    OP_NOTIN };
 
 typedef struct node_args { struct node *pos, *kw, *star, *star_star; size_t n_pos, n_kw; } node_args;
 

@@ -35,7 +35,8 @@ TEST(t_escaped) { UNUSED; return say(out, self.kind == V_STR && self.s->is_marku
 
 TEST(t_sequence) {                                              /* an undefined value passes, as in the reference */
     UNUSED;
-    return say(out, is_sequence(self) || self.kind == V_STR || self.kind == V_DICT || self.kind == V_RANGE || self.kind == V_UNDEF);
+    return say(out, is_sequence(self) || self.kind == V_STR || self.kind == V_DICT || self.kind == V_RANGE ||
+        self.kind == V_UNDEF);
 }
 
 TEST(t_callable) {
@@ -98,8 +99,10 @@ const filter_def *test_find(const char *name, size_t n) {
         { "undefined", t_undefined, "" }, { "filter", t_filter, "" }, { "test", t_test, "" }, { "none", t_none, "" },
         { "boolean", t_boolean, "" }, { "false", t_false, "" }, { "true", t_true, "" }, { "integer", t_integer, "" },
         { "float", t_float, "" }, { "lower", t_lower, "" }, { "upper", t_upper, "" }, { "string", t_string, "" },
-        { "mapping", t_mapping, "" }, { "number", t_number, "" }, { "sequence", t_sequence, "" }, { "iterable", t_iterable, "" },
-        { "callable", t_callable, "!" }, { "sameas", t_sameas, "other" }, { "escaped", t_escaped, "" }, { "in", t_in, "seq" },
+        { "mapping", t_mapping, "" }, { "number", t_number, "" }, { "sequence", t_sequence, "" },
+        { "iterable", t_iterable, "" },
+        { "callable", t_callable, "!" }, { "sameas", t_sameas, "other" }, { "escaped", t_escaped, "" },
+        { "in", t_in, "seq" },
         { "==", t_eq, "!b" }, { "eq", t_eq, "!b" }, { "equalto", t_eq, "!b" }, { "!=", t_ne, "!b" }, { "ne", t_ne, "!b" },
         { ">", t_gt, "!b" }, { "gt", t_gt, "!b" }, { "greaterthan", t_gt, "!b" }, { "ge", t_ge, "!b" }, { ">=", t_ge, "!b" },
         { "<", t_lt, "!b" }, { "lt", t_lt, "!b" }, { "lessthan", t_lt, "!b" }, { "<=", t_le, "!b" }, { "le", t_le, "!b" },

@@ -122,7 +122,8 @@ METHOD(s_join) {
         if (!iter_next(r, &it, &v, &has)) return false;
         if (!has) break;
         if (v.kind == V_UNDEF) return rt_fail(r, FAULT_TYPE, "sequence item %zu: expected str instance, Undefined found", i);
-        if (v.kind != V_STR) return rt_fail(r, FAULT_TYPE, "sequence item %zu: expected str instance, %s found", i, val_type(v));
+        if (v.kind != V_STR)
+            return rt_fail(r, FAULT_TYPE, "sequence item %zu: expected str instance, %s found", i, val_type(v));
         const str *s = self.s->is_markup ? str_escape(r, v.s) : v.s;
         if (!s || (i && !(all = str_join(r, all, self.s))) || !(all = str_join(r, all, s))) return false;
     }
@@ -170,7 +171,8 @@ METHOD(s_format) {
 METHOD(s_format_map) {
     UNUSED;
     const str *s;
-    if (arg[0].kind != V_DICT) return rt_fail(r, FAULT_TYPE, "format_map() argument must be a mapping, not %s", val_type(arg[0]));
+    if (arg[0].kind != V_DICT)
+        return rt_fail(r, FAULT_TYPE, "format_map() argument must be a mapping, not %s", val_type(arg[0]));
     kwarg *kw = rt_take(r, arg[0].d->n, sizeof *kw);
     size_t n = 0;
     if (!kw) return false;
@@ -251,7 +253,8 @@ static bool edge(rt *r, val self, const val *arg, bool at_start, val *out) {
     *out = val_bool(false);
     for (size_t i = 0; i < all->n; i++) {
         if (all->v[i].kind != V_STR)
-            return rt_fail(r, FAULT_TYPE, "%s first arg must be str or a tuple of str, not %s", at_start ? "startswith" : "endswith", val_type(all->v[i]));
+            return rt_fail(r, FAULT_TYPE, "%s first arg must be str or a tuple of str, not %s", at_start ?
+                "startswith" : "endswith", val_type(all->v[i]));
         const str *x = all->v[i].s;
         if (ok && x->n <= to - from && memcmp(self.s->p + (at_start ? from : to - x->n), x->p, x->n) == 0) {
             *out = val_bool(true);
@@ -273,7 +276,8 @@ static bool pad(rt *r, val self, const val *arg, char how, val *out) {
     if (fill && str_chars(fill) != 1) return rt_fail(r, FAULT_TYPE, "The fill character must be exactly one character long");
     const int64_t n = (int64_t)str_chars(s);
     if (width <= n) return give(out, s);
-    if ((uint64_t)width > r->max_bytes) return rt_fail(r, FAULT_LIMIT, "a width of %lld passes %zu", (long long)width, r->max_bytes);
+    if ((uint64_t)width > r->max_bytes)
+        return rt_fail(r, FAULT_LIMIT, "a width of %lld passes %zu", (long long)width, r->max_bytes);
     const int64_t room = width - n, left = how == '<' ? 0 : how == '>' ? room : room / 2 + (room & width & 1);
     ern_buf b = { .max = r->max_bytes };
     bool ok = rt_charge(r, (size_t)width);
@@ -493,7 +497,8 @@ static const filter_def list_methods[] = {
     { "clear", NULL, "" }, { "extend", NULL, "" }, { "insert", NULL, "" }, { "pop", NULL, "" }, { "remove", NULL, "" },
     { "reverse", NULL, "" }, { "sort", NULL, "" }, { NULL, NULL, NULL },
 };
-static const filter_def tuple_methods[] = { { "count", l_count, "!a" }, { "index", l_index, "!a | b c" }, { NULL, NULL, NULL } };
+static const filter_def tuple_methods[] = { { "count", l_count, "!a" }, { "index", l_index, "!a | b c" },
+    { NULL, NULL, NULL } };
 
 /* ---- numbers ---------------------------------------------------------------------------------- */
 
@@ -512,7 +517,8 @@ METHOD(n_is_integer) { UNUSED; *out = val_bool(isfinite(self.f) && floor(self.f)
 
 static const filter_def int_methods[] = {
     { "bit_length", n_bit_length, "!" }, { "conjugate", n_conjugate, "!" }, { "bit_count", unsupported, "*" },
-    { "to_bytes", unsupported, "*" }, { "from_bytes", unsupported, "*" }, { "as_integer_ratio", unsupported, "*" }, { NULL, NULL, NULL },
+    { "to_bytes", unsupported, "*" }, { "from_bytes", unsupported, "*" }, { "as_integer_ratio", unsupported, "*" },
+    { NULL, NULL, NULL },
 };
 static const filter_def float_methods[] = {
     { "is_integer", n_is_integer, "!" }, { "conjugate", n_conjugate, "!" }, { "hex", unsupported, "*" },
@@ -551,10 +557,13 @@ METHOD(cycler_next) {
 }
 METHOD(cycler_reset) { UNUSED; self.c->pos = 0; *out = val_none(); return true; }
 
-static const filter_def loop_methods[] = { { "cycle", loop_cycle, "*" }, { "changed", loop_changed, "*" }, { NULL, NULL, NULL } };
-static const filter_def cycler_methods[] = { { "next", cycler_next, "!" }, { "reset", cycler_reset, "!" }, { NULL, NULL, NULL } };
+static const filter_def loop_methods[] = { { "cycle", loop_cycle, "*" }, { "changed", loop_changed, "*" },
+    { NULL, NULL, NULL } };
+static const filter_def cycler_methods[] = { { "next", cycler_next, "!" }, { "reset", cycler_reset, "!" },
+    { NULL, NULL, NULL } };
 
-static const filter_def view_methods[] = { { "isdisjoint", unsupported, "*" }, { "mapping", NULL, "" }, { NULL, NULL, NULL } };
+static const filter_def view_methods[] = { { "isdisjoint", unsupported, "*" }, { "mapping", NULL, "" },
+    { NULL, NULL, NULL } };
 
 const filter_def *method_find(val self, const char *name, size_t n) {
     const filter_def *all_defs;

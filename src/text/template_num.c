@@ -56,9 +56,11 @@ void num_float_repr(double f, char out[FLOAT_TEXT]) {
         if (*c >= '0' && *c <= '9') digits[n++] = *c;
     digits[n] = '\0';
     if (power < -4 || power >= 16)
-        snprintf(out, FLOAT_TEXT, "%s%c%s%se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1, power < 0 ? '-' : '+', abs(power));
+        snprintf(out, FLOAT_TEXT, "%s%c%s%se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1, power < 0 ? '-' :
+            '+', abs(power));
     else if (power < 0) snprintf(out, FLOAT_TEXT, "%s0.%.*s%s", sign, -power - 1, "0000", digits);
-    else if ((size_t)power + 1 >= n) snprintf(out, FLOAT_TEXT, "%s%s%.*s.0", sign, digits, power + 1 - (int)n, "0000000000000000");
+    else if ((size_t)power + 1 >= n) snprintf(out, FLOAT_TEXT, "%s%s%.*s.0", sign, digits, power + 1 - (int)n,
+        "0000000000000000");
     else snprintf(out, FLOAT_TEXT, "%s%.*s.%s", sign, power + 1, digits, digits + power + 1);
 }
 
@@ -126,7 +128,8 @@ bool num_from_text(rt *r, const char *p, size_t n, int base, val *out, bool *ok)
 
 static size_t digit_run(const char *p, size_t n, char *out, size_t *used) {
     size_t i = 0;
-    while (i < n && ((p[i] >= '0' && p[i] <= '9') || (p[i] == '_' && i && i + 1 < n && p[i + 1] >= '0' && p[i + 1] <= '9' && p[i - 1] != '_'))) {
+    while (i < n && ((p[i] >= '0' && p[i] <= '9') || (p[i] == '_' && i && i + 1 < n && p[i + 1] >= '0' &&
+        p[i + 1] <= '9' && p[i - 1] != '_'))) {
         if (p[i] != '_') out[(*used)++] = p[i];
         i++;
     }
@@ -271,7 +274,8 @@ static bool int_binary(rt *r, enum op op, val a, val b, val *out) {
     if (op == OP_FLOORDIV || op == OP_MOD) return int_divmod(r, op, a, b, out);
     if (op == OP_DIV) {
         if (is_int(b) && as_int(b) == 0) return rt_fail(r, FAULT_ZERO, "division by zero");
-        const double q = is_int(a) && is_int(b) ? (double)((long double)as_int(a) / (long double)as_int(b)) : num_float(a) / num_float(b);
+        const double q = is_int(a) && is_int(b) ? (double)((long double)as_int(a) / (long double)as_int(b)) :
+            num_float(a) / num_float(b);
         if (isinf(q) || isnan(q)) return rt_fail(r, FAULT_OVERFLOW, "integer division result too large for a float");
         *out = val_float(q);
         return true;

@@ -363,7 +363,8 @@ static node *parse_block(parser *p) {
         return NULL;
     }
     if (!parse_macro_body(p, n, "endblock")) return NULL;
-    if (p->now->kind == T_NAME && p->now->n == name->n && memcmp(p->now->p, name->p, name->n) == 0 && !parse_next(p)) return NULL;
+    if (p->now->kind == T_NAME && p->now->n == name->n && memcmp(p->now->p, name->p, name->n) == 0 &&
+        !parse_next(p)) return NULL;
     return n;
 }
 

@@ -193,7 +193,8 @@ static bool enter(rt *r) {
     return true;
 }
 
-static const char *macro_name(const rt *r, const macro *m) { return m->is_caller ? "caller" : r->t->symbol[m->node->sym]->p; }
+static const char *macro_name(const rt *r, const macro *m) { return m->is_caller ? "caller" :
+    r->t->symbol[m->node->sym]->p; }
 
 /* Binds arguments as Jinja's Macro does. used[i]: keyword i went to a parameter. */
 static bool bind_macro(rt *r, const macro *m, const call_args *a, scope *s, bool *used) {
@@ -219,7 +220,8 @@ static bool bind_macro(rt *r, const macro *m, const call_args *a, scope *s, bool
                 caller = a->kw[k].v;
                 used[k] = true;
             }
-        if (caller.kind == V_NONE && !val_undef(r, "No caller defined", val_none(), val_none(), FAULT_UNDEFINED, &caller)) return false;
+        if (caller.kind == V_NONE && !val_undef(r, "No caller defined", val_none(), val_none(), FAULT_UNDEFINED,
+            &caller)) return false;
         if (!scope_set(r, s, r->t->sym_caller, caller)) return false;
     }
     dict *rest = n->uses_kwargs ? dict_new(r) : NULL;
@@ -247,7 +249,8 @@ static bool fill_defaults(rt *r, const node *n, scope *s) {
         while (s->b[i].sym != p->sym) i++;
         if (s->b[i].v.kind != V_MISSING) continue;
         val v;
-        if (p->a ? !eval(r, p->a, &v) : !val_undef(r, "a parameter was not provided", val_none(), val_none(), FAULT_UNDEFINED, &v))
+        if (p->a ? !eval(r, p->a, &v) : !val_undef(r, "a parameter was not provided", val_none(), val_none(),
+            FAULT_UNDEFINED, &v))
             return false;
         if (!scope_set(r, s, p->sym, v)) return false;
     }

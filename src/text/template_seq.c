@@ -59,7 +59,8 @@ static bool sort_key(rt *r, val item, val attr, bool case_sensitive, val *out) {
     list *key = list_new(r, attr.kind == V_STR ? names.n : 1);
     if (!key) return false;
     for (size_t i = 0; i < key->n; i++)
-        if (!get_attr(r, item, attr.kind == V_STR ? names.v[i] : attr, none, &key->v[i]) || !fold(r, &key->v[i], case_sensitive)) return false;
+        if (!get_attr(r, item, attr.kind == V_STR ? names.v[i] : attr, none, &key->v[i]) ||
+            !fold(r, &key->v[i], case_sensitive)) return false;
     *out = val_list(key);
     return true;
 }
@@ -254,7 +255,8 @@ FILTER(q_join) {
     for (; sep && all; first = false) {
         if (!iter_next(r, &it, &item, &has)) return false;
         if (!has) break;
-        if (!get_attr(r, item, arg[1], none, &item) || !val_str_of(r, item, &s) || !(s = str_markup(r, s, false))) return false;
+        if (!get_attr(r, item, arg[1], none, &item) || !val_str_of(r, item, &s) ||
+            !(s = str_markup(r, s, false))) return false;
         all = first ? s : str_join(r, all, sep);
         if (!first && all) all = str_join(r, all, s);
     }
@@ -406,7 +408,8 @@ static bool find_def(rt *r, val name, bool is_filter, const filter_def **out) {
     *out = name.kind != V_STR ? NULL : is_filter ? filter_find(name.s->p, name.s->n) : test_find(name.s->p, name.s->n);
     if (*out) return true;
     const str *s;
-    return val_str_of(r, name, &s) && rt_fail(r, FAULT_RUNTIME, "No %s named '%.*s'.", is_filter ? "filter" : "test", (int)s->n, s->p);
+    return val_str_of(r, name, &s) && rt_fail(r, FAULT_RUNTIME, "No %s named '%.*s'.", is_filter ? "filter" : "test",
+        (int)s->n, s->p);
 }
 
 static bool start_map(rt *r, gen *g) {
@@ -423,7 +426,8 @@ static bool start_map(rt *r, gen *g) {
         for (size_t i = 0; i < a->n_kw; i++) {
             if (str_is(a->kw[i].name, "attribute")) g->attr = a->kw[i].v;
             else if (str_is(a->kw[i].name, "default")) g->arg[0] = a->kw[i].v;
-            else return rt_fail(r, FAULT_FILTER, "Unexpected keyword argument '%.*s'", (int)a->kw[i].name->n, a->kw[i].name->p);
+            else return rt_fail(r, FAULT_FILTER, "Unexpected keyword argument '%.*s'", (int)a->kw[i].name->n,
+                a->kw[i].name->p);
         }
     } else {
         if (!a->n_pos) return rt_fail(r, FAULT_FILTER, "map requires a filter argument");
@@ -492,11 +496,13 @@ FILTER(q_selectattr) { UNUSED; return lazy(r, self, args, next_select, true, fal
 FILTER(q_rejectattr) { UNUSED; return lazy(r, self, args, next_select, true, true, out); }
 
 const filter_def sequence_filters[] = {
-    { "batch", q_batch, "linecount | fill_with" }, { "count", q_length, "!" }, { "dictsort", q_dictsort, "| case_sensitive by reverse" },
+    { "batch", q_batch, "linecount | fill_with" }, { "count", q_length, "!" },
+    { "dictsort", q_dictsort, "| case_sensitive by reverse" },
     { "first", q_first, "" }, { "groupby", q_groupby, "attribute | default case_sensitive" }, { "items", q_items, "" },
     { "join", q_join, "| d attribute" }, { "last", q_last, "" }, { "length", q_length, "!" }, { "list", q_list, "" },
     { "map", q_map, "*" }, { "max", q_max, "| case_sensitive attribute" }, { "min", q_min, "| case_sensitive attribute" },
-    { "reject", q_reject, "*" }, { "rejectattr", q_rejectattr, "*" }, { "reverse", q_reverse, "" }, { "select", q_select, "*" },
+    { "reject", q_reject, "*" }, { "rejectattr", q_rejectattr, "*" }, { "reverse", q_reverse, "" },
+    { "select", q_select, "*" },
     { "selectattr", q_selectattr, "*" }, { "slice", q_slice, "slices | fill_with" },
     { "sort", q_sort, "| reverse case_sensitive attribute" }, { "sum", q_sum, "| attribute start" },
     { "unique", q_unique, "| case_sensitive attribute" }, { NULL, NULL, NULL },

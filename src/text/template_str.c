@@ -74,7 +74,8 @@ const str *str_join(rt *r, const str *a, const str *b) {
 bool buf_escaped(ern_buf *b, const char *p, size_t n, ern_err *e) {
     for (size_t i = 0; i < n; i++) {
         const char c = p[i];
-        const char *to = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&#34;" : c == '\'' ? "&#39;" : NULL;
+        const char *to = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&#34;" : c == '\'' ?
+            "&#39;" : NULL;
         if (!(to ? buf_str(b, to, e) : buf_char(b, c, e))) return false;
     }
     return true;
@@ -167,7 +168,8 @@ static bool cased_all(const str *s, bool upper, ern_buf *b) {
     UChar *u = malloc((s->n + 1) * sizeof *u), *v = malloc((3 * s->n + 1) * sizeof *v);
     bool ok = u && v;
     if (ok) u_strFromUTF8(u, (int32_t)s->n + 1, &n, s->p, (int32_t)s->n, &status);
-    if (ok) m = upper ? u_strToUpper(v, (int32_t)(3 * s->n + 1), u, n, "", &status) : u_strToLower(v, (int32_t)(3 * s->n + 1), u, n, "", &status);
+    if (ok) m = upper ? u_strToUpper(v, (int32_t)(3 * s->n + 1), u, n, "", &status) :
+        u_strToLower(v, (int32_t)(3 * s->n + 1), u, n, "", &status);
     ok = ok && U_SUCCESS(status) && put_utf16(b, v, m);
     free(u);
     free(v);
@@ -208,7 +210,8 @@ static bool cased_words(rt *r, const str *s, enum str_case how, ern_buf *b) {
         size_t width = lower ? utf8_decode(lower->p + at, lower->n - at, &low) : 0;
         if (c == 0x130 && lower) width += 2;                    /* the one letter that lowers to two */
         if (how == CASE_SWAP) ok = u_hasBinaryProperty(c, UCHAR_UPPERCASE) ? cased_all(&one, false, b) :
-                                   u_hasBinaryProperty(c, UCHAR_LOWERCASE) ? cased_all(&one, true, b) : buf_add(b, room, utf8_encode(c, room), NULL);
+                                   u_hasBinaryProperty(c, UCHAR_LOWERCASE) ? cased_all(&one, true, b) :
+                                       buf_add(b, room, utf8_encode(c, room), NULL);
         else if (!in_word) ok = put_title(b, c);
         else ok = buf_add(b, lower->p + at, width, NULL);
         in_word = how == CASE_CAPITAL || u_hasBinaryProperty(c, UCHAR_CASED);
@@ -229,14 +232,16 @@ const str *str_cased(rt *r, const str *s, enum str_case how) {
         for (size_t i = 0; i < s->n; i++) {
             const char c = s->p[i];
             const bool low = c >= 'a' && c <= 'z', up = c >= 'A' && c <= 'Z';
-            const bool raise = how == CASE_UPPER || (how == CASE_SWAP && low) || ((how == CASE_TITLE || how == CASE_CAPITAL) && !in_word);
+            const bool raise = how == CASE_UPPER || (how == CASE_SWAP && low) ||
+                ((how == CASE_TITLE || how == CASE_CAPITAL) && !in_word);
             p[i] = (char)(raise && low ? c - 32 : !raise && up ? c + 32 : c);
             in_word = how == CASE_CAPITAL || low || up;
         }
         return str_markup(r, str_view(r, p, s->n, NULL), s->is_markup);
     }
     ern_buf b = { 0 };
-    const bool ok = how == CASE_LOWER || how == CASE_UPPER ? cased_all(s, how == CASE_UPPER, &b) : cased_words(r, s, how, &b);
+    const bool ok = how == CASE_LOWER || how == CASE_UPPER ? cased_all(s, how == CASE_UPPER, &b) :
+        cased_words(r, s, how, &b);
     if (!ok) rt_fail(r, FAULT_LIMIT, "no memory or room to change the case of %zu bytes", s->n);
     return str_markup(r, str_buf(r, &b, ok), s->is_markup);
 }

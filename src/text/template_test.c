@@ -119,7 +119,8 @@ static void expect(const char *source, const char *vars, const char *wanted) {
     buf_deinit(&out);
 }
 
-static void expect_error(const char *source, const template_options *o, enum ern_code code, int line, int column, const char *part) {
+static void expect_error(const char *source, const template_options *o, enum ern_code code, int line, int column,
+    const char *part) {
     ern_buf out = { 0 };
     ern_err e = { 0 };
     if (render(source, "{}", o, &out, &e)) fail_msg("%.60s: no error", source);
@@ -166,7 +167,8 @@ static void test_limits(void **state) {
     expect_error("{% macro f(x) %}{{ f(x + 1) }}{% endmacro %}{{ f(0) }}", NULL, ERN_TEMPLATE, 1, 0, "RecursionError");
     expect_error("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}", NULL, ERN_TEMPLATE, 1, 0, "RecursionError");
     expect_error("{% set n = namespace(a=1) %}{% set n.a = n %}{{ n }}", NULL, ERN_TEMPLATE, 1, 0, "RecursionError");
-    expect_error("{% set n = namespace(a=1) %}{% set n.a = [n] %}{{ n.a == [n.a] }}{{ n }}", NULL, ERN_TEMPLATE, 1, 0, "RecursionError");
+    expect_error("{% set n = namespace(a=1) %}{% set n.a = [n] %}{{ n.a == [n.a] }}{{ n }}", NULL, ERN_TEMPLATE, 1, 0,
+        "RecursionError");
 }
 
 /* n times open, then close: deep nesting is an error or works, but never a crash. */
@@ -177,7 +179,8 @@ static void nest(const char *open, const char *middle, const char *close, size_t
     assert_true(buf_str(&b, middle, &e));
     for (size_t i = 0; i < n; i++) assert_true(buf_str(&b, close, &e));
     ern_buf whole = { 0 };
-    assert_true(buf_str(&whole, open[0] == '{' ? "" : "{{ ", &e) && buf_str(&whole, b.data, &e) && buf_str(&whole, open[0] == '{' ? "" : " }}", &e));
+    assert_true(buf_str(&whole, open[0] == '{' ? "" : "{{ ", &e) && buf_str(&whole, b.data, &e) &&
+        buf_str(&whole, open[0] == '{' ? "" : " }}", &e));
     assert_false(render(whole.data, "{}", NULL, &out, &e));
     assert_true(e.code == ERN_LIMIT || e.code == ERN_TEMPLATE);
     buf_deinit(&b);
@@ -206,7 +209,8 @@ static void test_options(void **state) {
     template_spans spans = { 0 };
     const template_options o = { .spans = &spans };
     assert_true(buf_str(&out, "é", &e));
-    assert_true(render("né{% generation %}ü{{ 1 }}{% endgeneration %}.{% generation %}{% endgeneration %}", "{}", &o, &out, &e));
+    assert_true(render("né{% generation %}ü{{ 1 }}{% endgeneration %}.{% generation %}{% endgeneration %}", "{}", &o,
+        &out, &e));
     assert_string_equal(out.data, "énéü1.");
     assert_int_equal(spans.n, 2);
     assert_int_equal(spans.span[0].from_byte, 3);
@@ -232,14 +236,19 @@ static void test_names(void **state) {
 
 /* ---- built-in templates ------------------------------------------------------------------------ */
 
-static void builtin(const char *family, const char *vars, const char *wanted) { expect(template_builtin(family), vars, wanted); }
+static void builtin(const char *family, const char *vars, const char *wanted) {
+    expect(template_builtin(family), vars, wanted);
+}
 
 #define TALK "\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"Hi\"}, " \
-             "{\"role\": \"assistant\", \"content\": \"Yo\", \"reasoning_content\": \"hm\"}, {\"role\": \"user\", \"content\": \"你\"}]"
-#define PICTURES "\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Q\"}, {\"type\": \"image\"}, " \
+             "{\"role\": \"assistant\", \"content\": \"Yo\", \"reasoning_content\": \"hm\"}, " \
+             "{\"role\": \"user\", \"content\": \"你\"}]"
+#define PICTURES "\"messages\": [{\"role\": \"user\", \"content\": [" \
+                 "{\"type\": \"text\", \"text\": \"Q\"}, {\"type\": \"image\"}, " \
                  "{\"type\": \"video\"}, {\"type\": \"image_url\"}]}]"
 #define TOOL "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"城 <\"}}]"
-#define CALLED "\"messages\": [{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": " \
+#define CALLED "\"messages\": [{\"role\": \"user\", \"content\": \"w?\"}, " \
+               "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": " \
                "[{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": 1}}}]}, {\"role\": \"tool\", \"content\": \"ok\"}]"
 
 static void test_builtin(void **state) {
@@ -252,28 +261,32 @@ static void test_builtin(void **state) {
             "<|begin_of_sentence|>User: QPicture 1:<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>"
             "Video 1:<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>"
             "Picture 2:<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>\nAssistant: <think>");
-    builtin("ernie-vl", "{" TALK "}", "<|begin_of_sentence|>S\nUser: Hi\nAssistant: <think>\nhm\n</think>\nYo<|end_of_sentence|>"
+    builtin("ernie-vl", "{" TALK "}",
+        "<|begin_of_sentence|>S\nUser: Hi\nAssistant: <think>\nhm\n</think>\nYo<|end_of_sentence|>"
             "User: 你\nAssistant: <think>\n\n</think>\n\n");
     builtin("ernie-vl-thinking", "{" PICTURES "}",
-            "<|begin_of_sentence|>You are a multimodal AI assistant called ERNIE developed by Baidu based on the PaddlePaddle "
-            "framework.\nUser: QPicture 1:<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>"
+            "<|begin_of_sentence|>You are a multimodal AI assistant called ERNIE developed by Baidu based on the "
+            "PaddlePaddle framework.\nUser: QPicture 1:<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>"
             "Video 1:<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>"
             "Picture 2:<|IMAGE_START|><|image@placeholder|><|IMAGE_END|>\nAssistant: \n<think>\n");
     builtin("ernie-thinking", "{" TALK ", " TOOL "}",
-            "<|im_start|>system\n<system_setting>\nS\n</system_setting>\n\n<global_setting>\nthink_mode=True\n</global_setting>"
-            "\n<tool_list>\n[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"城 <\"}}]\n</tool_list>\n"
-            "<|im_end|>\n\n<|im_start|>user\nHi<|im_end|>\n\n<|im_start|>assistant\n<think>\nhm\n</think>\n<response>\nYo\n"
+            "<|im_start|>system\n<system_setting>\nS\n</system_setting>\n\n<global_setting>\n"
+            "think_mode=True\n</global_setting>\n<tool_list>\n[{\"type\": \"function\", \"function\": "
+            "{\"name\": \"f\", \"description\": \"城 <\"}}]\n</tool_list>\n<|im_end|>\n\n"
+            "<|im_start|>user\nHi<|im_end|>\n\n<|im_start|>assistant\n<think>\nhm\n</think>\n<response>\nYo\n"
             "</response>\n<|im_end|>\n\n<|im_start|>user\n你<|im_end|>\n\n<|im_start|>assistant\n<think>\n");
     builtin("ernie-thinking", "{" CALLED ", \"add_generation_prompt\": false}",
-            "<|im_start|>system\n<global_setting>\nthink_mode=True\n</global_setting><|im_end|>\n\n<|im_start|>user\nw?<|im_end|>\n\n"
-            "<|im_start|>assistant\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<|im_end|>\n\n"
+            "<|im_start|>system\n<global_setting>\nthink_mode=True\n</global_setting><|im_end|>\n\n<|im_start|>"
+            "user\nw?<|im_end|>\n\n<|im_start|>assistant\n\n<tool_call>\n"
+            "{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<|im_end|>\n\n"
             "<|im_start|>user\n<tool_response>\nok\n</tool_response><|im_end|>\n\n");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_templates), cmocka_unit_test(test_chat_templates), cmocka_unit_test(test_ernie_template),
-        cmocka_unit_test(test_families), cmocka_unit_test(test_jinja), cmocka_unit_test(test_places), cmocka_unit_test(test_limits), cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_jinja), cmocka_unit_test(test_places),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_options), cmocka_unit_test(test_names), cmocka_unit_test(test_builtin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

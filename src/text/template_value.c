@@ -180,7 +180,8 @@ static bool json_text(rt *r, const char *p, size_t n, val *out) {
 }
 
 bool val_from_json(rt *r, const json_t *j, size_t depth, val *out) {
-    if (depth > TEMPLATE_MAX_NESTING) return rt_fail(r, FAULT_LIMIT, "variables are nested deeper than %d", TEMPLATE_MAX_NESTING);
+    if (depth > TEMPLATE_MAX_NESTING)
+        return rt_fail(r, FAULT_LIMIT, "variables are nested deeper than %d", TEMPLATE_MAX_NESTING);
     switch (j ? json_typeof(j) : JSON_NULL) {
     case JSON_NULL: *out = val_none(); return true;
     case JSON_TRUE: *out = val_bool(true); return true;
@@ -380,7 +381,8 @@ static bool repr_any(rt *r, val v, ern_buf *b) {
     case V_VIEW: return repr_view(r, v.w, b);
     case V_LOOP: return repr_loop(r, v, b);
     case V_MACRO: return repr_macro(r, v.m, b);
-    case V_METHOD: return buf_printf(b, r->e, "<built-in method %s of %s object at 0x7f0000000000>", v.fn->def->name, val_type(v.fn->self));
+    case V_METHOD: return buf_printf(b, r->e, "<built-in method %s of %s object at 0x7f0000000000>", v.fn->def->name,
+        val_type(v.fn->self));
     case V_GLOBAL: return buf_printf(b, r->e, "<function %s at 0x7f0000000000>", v.def->name);
     case V_ITER:
         if (!v.g->label) break;
@@ -391,7 +393,8 @@ static bool repr_any(rt *r, val v, ern_buf *b) {
 }
 
 bool val_repr(rt *r, val v, ern_buf *b) {
-    if (++r->depth > TEMPLATE_MAX_DEPTH) return rt_fail(r, FAULT_RECURSION, "maximum recursion depth exceeded while printing");
+    if (++r->depth > TEMPLATE_MAX_DEPTH)
+        return rt_fail(r, FAULT_RECURSION, "maximum recursion depth exceeded while printing");
     if (!b->max || b->max > r->max_bytes) b->max = r->max_bytes;
     if (!rt_charge(r, 0)) return false;
     ern_err e = { ERN_OK, 0, 0, "" }, *outer = r->e;
