@@ -31,7 +31,7 @@ typedef struct {
     enum arg_kind kind;
     const char *value;          /* how help calls the value */
     double low, high;           /* COUNT and REAL: the values allowed; both 0: any */
-    const char *choices;        /* CHOICE: "a|b|c" */
+    const char *choices;        /* CHOICE: "a|b|c"; TEXT: what completion offers, others are allowed */
     const char *help;           /* one sentence without a full stop, translatable */
     size_t offset;
 } arg_option;

@@ -30,7 +30,7 @@ static bool add_bash(const arg_command *const *commands, size_t n, ern_buf *out,
         for (size_t g = 0; ok && g < ARG_MAX_GROUPS && commands[i]->groups[g].group; g++)
             for (size_t k = 0; ok && k < commands[i]->groups[g].group->n_options; k++) {
                 const arg_option *o = &commands[i]->groups[g].group->options[k];
-                if (o->kind != ARG_CHOICE) continue;
+                if (!o->choices) continue;
                 ok = buf_printf(out, e, "    \"%s --%s\") COMPREPLY=($(compgen -W \"", commands[i]->name, o->name) &&
                      add_choices(out, o->choices, e) && buf_str(out, "\" -- \"$cur\")); return ;;\n", e);
             }
@@ -63,7 +63,7 @@ static bool add_zsh_option(const arg_option *o, ern_buf *out, ern_err *e) {
                     o->kind == ARG_FLAG ? "" : "=") ||
         !add_zsh_text(out, _(o->help), e) || !buf_char(out, ']', e))
         return false;
-    if (o->kind == ARG_CHOICE)
+    if (o->choices)
         return buf_printf(out, e, ":%s:(", o->value) && add_choices(out, o->choices, e) && buf_str(out, ")'", e);
     if (o->kind == ARG_FLAG) return buf_char(out, '\'', e);
     return buf_printf(out, e, ":%s:_files'", o->value);
@@ -99,7 +99,7 @@ static bool add_fish(const arg_command *const *commands, size_t n, ern_buf *out,
                 ok = buf_printf(out, e, "complete -c ernie -n '__fish_seen_subcommand_from %s' -l %s", commands[i]->name,
                                 o->name);
                 if (ok && o->letter) ok = buf_printf(out, e, " -s %c", o->letter);
-                if (ok && o->kind == ARG_CHOICE)
+                if (ok && o->choices)
                     ok = buf_str(out, " -x -a '", e) && add_choices(out, o->choices, e) && buf_char(out, '\'', e);
                 else if (ok && o->kind != ARG_FLAG) ok = buf_str(out, " -r", e);
                 ok = ok && buf_str(out, " -d ", e) && add_quoted(out, _(o->help), e) && buf_char(out, '\n', e);

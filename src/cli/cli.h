@@ -27,6 +27,9 @@ typedef struct {
     bool is_exact;
 } cli_model;
 
+#define CLI_KV_CHOICES "f16|bf16|f32|q8|q4"
+#define CLI_KV_HELP N_("how keys and values are kept: f16, bf16, f32, q8, q4, or keys and values apart like q8:f16; f16 otherwise")
+
 extern const arg_group cli_model_group;         /* --threads --cpu --exact --ctx --kv --template */
 extern const arg_group cli_compute_group;       /* the same without --ctx --kv --template */
 

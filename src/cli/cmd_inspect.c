@@ -45,8 +45,9 @@ static json_t *config_json(const ern_config *c) {
 
 static json_t *memory_json(const ern_source *s, const ern_config *c, const cli_model *m) {
     const size_t n_ctx = m->ctx.v ? (size_t)m->ctx.v : c->max_positions < 4096 ? c->max_positions : 4096;
-    const bool is_f32 = m->kv && strcmp(m->kv, "f32") == 0;
-    const size_t kv = n_ctx * config_kv_bytes_per_token(c, is_f32 ? 4 : 2), weights = source_size_bytes(s);
+    enum ern_dtype k_type = DTYPE_F16, v_type = DTYPE_F16;
+    if (m->kv) kv_types_from_name(&k_type, &v_type, m->kv, NULL);
+    const size_t kv = kv_context_bytes(c, n_ctx, k_type, v_type), weights = source_size_bytes(s);
     return json_pack("{s:I, s:s, s:I, s:I, s:I}", "ctx", (json_int_t)n_ctx, "kv", m->kv ? m->kv : "f16", "kv_bytes",
                      (json_int_t)kv, "weights_bytes",
                      (json_int_t)weights, "total_bytes", (json_int_t)(kv + weights));

@@ -45,7 +45,7 @@ static int run(const void *options) {
     ern_err e = { 0 };
     ern_buf text = { 0 };
     ern_ids ids = { 0 };
-    perplexity_options po = { .window = (size_t)o->window.v, .stride = (size_t)o->stride.v };
+    perplexity_options po = { .window = (size_t)o->window.v, .stride = (size_t)o->stride.v, .kv_type = o->model.kv };
     perplexity_result r;
     struct listing listing = { .list = o->shows_tokens ? json_array() : NULL };
     bool ok = false;
@@ -79,6 +79,8 @@ static const arg_option table[] = {
       .help = N_("tokens that a window sees; the whole text otherwise"), .offset = AT(window) },
     { .name = "stride", .kind = ARG_COUNT, .value = "N", .low = 1,
       .help = N_("tokens between the beginnings of windows; the window otherwise"), .offset = AT(stride) },
+    { .name = "kv", .kind = ARG_TEXT, .value = "TYPE", .choices = CLI_KV_CHOICES, .help = CLI_KV_HELP,
+      .offset = AT(model.kv) },
     { .name = "special", .kind = ARG_FLAG, .help = N_("special tokens written in the text become tokens"),
       .offset = AT(has_specials) },
     { .name = "tokens", .kind = ARG_FLAG, .help = N_("with --json: the log probability of each scored token too"),

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/term.h"
 #include "engine/plan.h"
 #include "engine/presets.h"
 
@@ -21,20 +22,26 @@ struct planning {
     json_t *rows;               /* NULL: text */
 };
 
+static const char *kv_name(const struct options *o) { return o->kv ? o->kv : "f16"; }
+
 static double machine_memory(void) {
     const long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGE_SIZE);
     return pages > 0 && bytes > 0 ? (double)pages * (double)bytes : 0.0;
 }
 
+static const struct { const char *name; int width; } columns[] = {
+    { N_("type"), -8 }, { N_("weights"), 11 }, { N_("context"), 11 }, { N_("scratch"), 11 }, { N_("total"), 11 },
+    { N_("fits"), 8 }, { N_("prompt"), 11 }, { N_("first"), 10 }, { N_("last"), 10 },
+};
+
 static void print_row(const struct planning *p, const plan_memory *m, const plan_speed *s) {
-    char weights[32], kv[32], scratch[32], total[32];
-    printf("%-8s %10s %10s %10s %10s  %s", dtype_info(p->po.weights)->name,
-           cli_size_text((double)m->weights_bytes, weights, sizeof weights),
-           cli_size_text((double)m->kv_bytes, kv, sizeof kv),
-               cli_size_text((double)m->scratch_bytes, scratch, sizeof scratch),
-           cli_size_text((double)m->total_bytes, total, sizeof total), (double)m->total_bytes <= p->memory ? _("yes") :
-               _("no "));
-    if (s) printf("  %9.1f %9.1f %9.1f", s->prefill, s->decode_start, s->decode_full);
+    const size_t sizes[] = { m->weights_bytes, m->kv_bytes, m->scratch_bytes, m->total_bytes };
+    char text[32];
+    term_cell(stdout, dtype_info(p->po.weights)->name, columns[0].width);
+    for (size_t i = 0; i < COUNT_OF(sizes); i++)
+        term_cell(stdout, cli_size_text((double)sizes[i], text, sizeof text), columns[i + 1].width);
+    term_cell(stdout, (double)m->total_bytes <= p->memory ? _("yes") : _("no"), columns[5].width);
+    if (s) printf(" %10.1f%10.1f%10.1f", s->prefill, s->decode_start, s->decode_full);
     putchar('\n');
 }
 
@@ -76,12 +83,12 @@ static void print_head(const struct planning *p) {
     plan_memory_of(&p->model, &p->po, &m);
     printf(_("%s: %.3f billion parameters, %.3f billion for a token; context of %zu tokens, keys and values in %s\n"),
            p->model.name,
-           (double)m.n_params * 1e-9, (double)m.n_active * 1e-9, p->po.n_ctx, dtype_info(p->po.kv)->name);
+           (double)m.n_params * 1e-9, (double)m.n_active * 1e-9, p->po.n_ctx, kv_name(p->o));
     printf(_("this machine: %s of memory"), cli_size_text(p->memory, memory, sizeof memory));
     if (p->pool)
         printf(_(", reads %s a second with %zu threads"), cli_size_text(p->read, read, sizeof read), p->po.n_threads);
-    printf("\n\n%-8s %10s %10s %10s %10s  %s", _("type"), _("weights"), _("context"), _("scratch"), _("total"), _("fits"));
-    if (p->pool) printf("  %9s %9s %9s", _("prompt"), _("first"), _("last"));
+    puts("\n");
+    for (size_t i = 0; i < (p->pool ? COUNT_OF(columns) : 6); i++) term_cell(stdout, _(columns[i].name), columns[i].width);
     putchar('\n');
 }
 
@@ -104,17 +111,19 @@ static bool prepare(struct planning *p, ern_err *e) {
     free(path);
     if (!ok) return false;
     p->memory = machine_memory();
-    p->po = (plan_options){ .weights = DTYPE_BF16, .kv = DTYPE_F16, .n_threads = o->threads.v ? (size_t)o->threads.v :
+    p->po = (plan_options){ .weights = DTYPE_BF16, .k_type = DTYPE_F16, .v_type = DTYPE_F16, .n_threads = o->threads.v
+                            ? (size_t)o->threads.v :
                             pool_cores(), .max_batch = 256 };
     p->po.n_ctx = o->ctx.v ? (size_t)o->ctx.v : p->model.c.max_positions < 4096 ? p->model.c.max_positions : 4096;
     if (p->po.n_ctx > p->model.c.max_positions)
         return ern_fail(e, ERN_LIMIT, _("context of %zu tokens: the model was trained for %zu"), p->po.n_ctx,
                         p->model.c.max_positions);
-    if (o->kv) p->po.kv = strcmp(o->kv, "f32") == 0 ? DTYPE_F32 : strcmp(o->kv, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F16;
+    if (o->kv && !kv_types_from_name(&p->po.k_type, &p->po.v_type, o->kv, e)) return false;
     if (o->is_json && !(p->rows = json_array())) return ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
-    if (o->only_memory) return true;
     if (!cpu_mask_from_name(&mask, o->cpu ? o->cpu : "auto", e)) return false;
     kernels_init(&p->kernels, mask);
+    p->po.kernels = &p->kernels;
+    if (o->only_memory) return true;
     return (p->pool = pool_open(p->po.n_threads, e)) && probe_read(p->pool, &p->read, e);
 }
 
@@ -131,7 +140,7 @@ static int run(const void *options) {
         plan_memory_of(&p.model, &p.po, &m);
         json_t *line = json_pack("{s:s, s:I, s:I, s:I, s:s, s:I, s:o, s:O}", "model", p.model.name, "params",
                                  (json_int_t)m.n_params, "active_params",
-                                 (json_int_t)m.n_active, "ctx", (json_int_t)p.po.n_ctx, "kv", dtype_info(p.po.kv)->name,
+                                 (json_int_t)m.n_active, "ctx", (json_int_t)p.po.n_ctx, "kv", kv_name(p.o),
                                      "memory_bytes",
                                  (json_int_t)p.memory, "read_bytes_per_s", p.pool ? cli_real(p.read) : json_null(),
                                      "types", p.rows);
@@ -149,8 +158,7 @@ static const arg_option table[] = {
       .help = N_("tokens of context (32K is 32768); 4096 otherwise"), .offset = AT(ctx) },
     { .name = "type", .kind = ARG_TEXT, .value = "TYPE",
       .help = N_("one type of weights (BF16, Q8_0, Q4_0, ...); the usual ones otherwise"), .offset = AT(type) },
-    { .name = "kv", .kind = ARG_CHOICE, .value = "TYPE", .choices = "f16|bf16|f32",
-      .help = N_("how keys and values are kept; f16 otherwise"), .offset = AT(kv) },
+    { .name = "kv", .kind = ARG_TEXT, .value = "TYPE", .choices = CLI_KV_CHOICES, .help = CLI_KV_HELP, .offset = AT(kv) },
     { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 1024,
       .help = N_("threads to compute with; all cores otherwise"), .offset = AT(threads) },
     { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = "auto|scalar|avx2|avx512|neon",

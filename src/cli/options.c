@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "model/kv.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)4 << 20)
 #define MAX_THREADS 1024
@@ -28,8 +29,8 @@ static const arg_option model_options[] = {
     { .name = "ctx", .letter = 'c', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_CONTEXT,
       .help = N_("tokens of context (32K is 32768); what the model allows, at most 4096, otherwise"),
           .offset = offsetof(cli_model, ctx) },
-    { .name = "kv", .kind = ARG_CHOICE, .value = "TYPE", .choices = "f16|bf16|f32",
-      .help = N_("how keys and values are kept; f16 otherwise"), .offset = offsetof(cli_model, kv) },
+    { .name = "kv", .kind = ARG_TEXT, .value = "TYPE", .choices = CLI_KV_CHOICES, .help = CLI_KV_HELP,
+      .offset = offsetof(cli_model, kv) },
     { .name = "template", .kind = ARG_TEXT, .value = "FILE", .help = N_("a Jinja chat template instead of the model's own"),
       .offset = offsetof(cli_model, template_path) },
 };
@@ -93,7 +94,9 @@ ern_engine *cli_engine_open(const char *path, const cli_model *m, ern_err *e) {
     ern_engine_options o;
     char *template_text = NULL, *found = cli_model_path(path, e);
     ern_engine *eng = NULL;
-    if (found && cli_engine_options(m, &o, &template_text, e)) eng = ern_engine_open(found, &o, e);
+    enum ern_dtype k_type, v_type;
+    const bool is_kv = !m->kv || kv_types_from_name(&k_type, &v_type, m->kv, e);       /* before a long load */
+    if (is_kv && found && cli_engine_options(m, &o, &template_text, e)) eng = ern_engine_open(found, &o, e);
     free(template_text);
     free(found);
     return eng;

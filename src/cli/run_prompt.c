@@ -42,7 +42,8 @@ static bool raw_prompt(const run_prompt *p, const ern_engine *eng, const ern_buf
         return false;
     }
     /* The answer goes on from here: a token that ends texts has no place. */
-    if (tokenizer_vocab_of(eng->tokenizer)->adds_eos && ids.n > 1 && ids.id[ids.n - 1] == tokenizer_eos(eng->tokenizer)) ids.n--;
+    const bool adds_eos = tokenizer_vocab_of(eng->tokenizer)->adds_eos;
+    if (adds_eos && ids.n > 1 && ids.id[ids.n - 1] == tokenizer_eos(eng->tokenizer)) ids.n--;
     *out = (ern_tokens){ ids.id, ids.n, ids.cap };
     return true;
 }

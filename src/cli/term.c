@@ -46,6 +46,13 @@ size_t term_width(const char *s, size_t n) {
     return columns;
 }
 
+void term_cell(FILE *fp, const char *text, int columns) {
+    const int width = (int)term_width(text, strlen(text)), wanted = columns < 0 ? -columns : columns;
+    const int blanks = wanted > width ? wanted - width : 0;
+    if (columns < 0) fprintf(fp, "%s%*s", text, blanks, "");
+    else fprintf(fp, "%*s%s", blanks, "", text);
+}
+
 void term_style(FILE *fp, enum term_style style) {
     static const char *const codes[] = { "\033[0m", "\033[2m", "\033[1m", "\033[32m", "\033[31m" };
     if (term_has_colour(fp)) fputs(codes[style], fp);

@@ -12,6 +12,8 @@ bool term_has_colour(FILE *fp);         /* a terminal that is not dumb, and NO_C
 size_t term_columns(void);              /* of stderr; 80 when it does not say */
 size_t term_width(const char *s, size_t n);     /* columns that UTF-8 text takes: Chinese characters two */
 
+void term_cell(FILE *fp, const char *text, int columns);        /* padded on the left, or on the right when negative */
+
 enum term_style { TERM_PLAIN, TERM_DIM, TERM_BOLD, TERM_GREEN, TERM_RED };
 void term_style(FILE *fp, enum term_style style);       /* nothing where there is no colour */
 

@@ -63,7 +63,9 @@ bool perplexity_run(ern_engine *eng, const int32_t *ids, size_t n, const perplex
     const size_t window = o->window ? o->window : n, stride = o->stride ? o->stride : window;
     struct scoring s = { .eng = eng, .ids = ids, .on_token = on_token, .progress = progress, .ctx = ctx, .n = n };
     perplexity_result r = { .n_tokens = n };
+    enum ern_dtype k_type, v_type;
     bool ok = false;
+    if (!kv_types_from_name(&k_type, &v_type, o->kv_type ? o->kv_type : eng->is_exact ? "f32" : "f16", e)) return false;
     if (n < 2) return ern_fail(e, ERN_ARG, "perplexity: the text has %zu tokens, at least 2 wanted", n);
     if (window < 2 || stride > window)
         return ern_fail(e, ERN_ARG, "perplexity: window %zu and stride %zu: a window of at least 2 and a stride of at most "
@@ -72,7 +74,7 @@ bool perplexity_run(ern_engine *eng, const int32_t *ids, size_t n, const perplex
         return ern_fail(e, ERN_LIMIT, "perplexity: a window of %zu tokens, the model was trained for %zu; give --window",
                         window, c->max_positions);
     if (!(s.logits = mem_zalloc(ROWS * c->n_vocab, sizeof *s.logits, "logits", e))) return false;
-    if (!kv_init(&s.kv, c, window < n ? window : n, eng->is_exact ? DTYPE_F32 : DTYPE_F16, e)) goto out;
+    if (!kv_init_types(&s.kv, c, window < n ? window : n, k_type, v_type, e)) goto out;
     for (size_t from = 0, scored_to = 0; from < n; from += stride) {
         const size_t to = n - from < window ? n : from + window;
         const size_t first = scored_to > from ? scored_to : from + 1;

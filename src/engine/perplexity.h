@@ -7,6 +7,7 @@
 typedef struct {
     size_t window;          /* tokens a window sees, at least 2; 0: the whole text in one */
     size_t stride;          /* tokens a window begins after the one before, 1 to window; 0: window, no overlap */
+    const char *kv_type;    /* as ern_session_options; NULL: f32 where the engine is exact, f16 otherwise */
 } perplexity_options;
 
 typedef struct {

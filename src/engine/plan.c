@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "engine/presets.h"
+#include "kernels/matrix.h"
 
 #define MAX_CONFIG_BYTES ((size_t)4 << 20)
 #define PROMPT 512                      /* tokens of the prompt whose speed is foretold */
@@ -135,6 +136,18 @@ static size_t matrix(enum ern_dtype t, size_t R, size_t C) {
     return C % info->block_n ? R * C * BF16_BYTES : R * (C / info->block_n) * info->block_bytes;
 }
 
+/* The same as the kernels keep it. */
+static size_t kept(const plan_options *o, size_t R, size_t C) {
+    const size_t plain = matrix(o->weights, R, C);
+    if (!o->kernels || C % dtype_info(o->weights)->block_n) return plain;
+    const ern_view view = { .name = "plan", .dtype = o->weights, .n_dims = 2, .dims = { R, C }, .size_bytes = plain };
+    const ern_matrix m = matrix_of(&view);
+    const size_t packed = matrix_packed_bytes(&m, o->kernels);
+    return packed ? packed : plain;
+}
+
+static size_t kept_mlp(const plan_options *o, size_t D, size_t F) { return 2 * kept(o, F, D) + kept(o, D, F); }
+
 static size_t mlp(enum ern_dtype t, size_t D, size_t F) { return 2 * matrix(t, F, D) + matrix(t, D, F); }
 
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
@@ -155,29 +168,28 @@ void plan_memory_of(const plan_model *m, const plan_options *o, plan_memory *out
     plan_memory r = { 0 };
     const size_t table = matrix(t, c->n_vocab, D);
     size_t n_vision_expert_params = 0;
-    r.weights_bytes = (c->is_tied ? 1 : 2) * table + D * sizeof(float) + m->n_tower * BF16_BYTES;
+    r.weights_bytes = kept(o, c->n_vocab, D) + (c->is_tied ? 0 : table) + D * sizeof(float) + m->n_tower * BF16_BYTES;
     r.touched_bytes = table + D * sizeof(float);
     r.n_params = config_n_params(c) + m->n_tower;
     r.n_active = config_n_params(c) - (c->is_tied ? 0 : c->n_vocab * D);
     for (size_t i = 0; i < c->n_layers; i++) {
         const size_t attention = 2 * matrix(t, Q, D) + 2 * matrix(t, K, D) + 2 * D * sizeof(float);
-        r.weights_bytes += attention;
+        r.weights_bytes += 2 * kept(o, Q, D) + 2 * kept(o, K, D) + 2 * D * sizeof(float);
         r.touched_bytes += attention;
         if (!config_is_moe_layer(c, i)) {
-            r.weights_bytes += mlp(t, D, c->ffn);
+            r.weights_bytes += kept_mlp(o, D, c->ffn);
             r.touched_bytes += mlp(t, D, c->ffn);
             continue;
         }
-        const size_t router = (c->n_experts * D + c->n_experts) * sizeof(float),
-            shared = c->n_shared ? mlp(t, D, c->n_shared * c->expert_ffn) : 0;
-        const size_t vision = m->n_vision_experts * mlp(t, D, m->vision_expert_ffn) + (m->n_vision_experts ? router : 0);
-        r.weights_bytes += c->n_experts * mlp(t, D, c->expert_ffn) + router + shared + vision;
-        r.touched_bytes += c->n_used * mlp(t, D, c->expert_ffn) + router + shared;
+        const size_t router = (c->n_experts * D + c->n_experts) * sizeof(float), S = c->n_shared * c->expert_ffn;
+        r.weights_bytes += c->n_experts * kept_mlp(o, D, c->expert_ffn) + router + (S ? kept_mlp(o, D, S) : 0);
+        if (m->n_vision_experts) r.weights_bytes += m->n_vision_experts * kept_mlp(o, D, m->vision_expert_ffn) + router;
+        r.touched_bytes += c->n_used * mlp(t, D, c->expert_ffn) + router + (S ? mlp(t, D, S) : 0);
         r.n_active -= (c->n_experts - c->n_used) * 3 * D * c->expert_ffn;
         n_vision_expert_params += m->n_vision_experts * (3 * D * m->vision_expert_ffn + D + 1);
     }
     r.n_params += n_vision_expert_params;
-    r.kv_bytes = o->n_ctx * config_kv_bytes_per_token(c, dtype_info(o->kv)->block_bytes);
+    r.kv_bytes = kv_context_bytes(c, o->n_ctx, o->k_type, o->v_type);
     r.scratch_bytes = scratch(c, o);
     r.total_bytes = r.weights_bytes + r.kv_bytes + r.scratch_bytes;
     *out = r;

@@ -4,6 +4,7 @@
 
 #include "engine/probe.h"
 #include "model/config.h"
+#include "model/kv.h"
 
 typedef struct {
     char name[256];
@@ -17,12 +18,13 @@ bool plan_model_read(plan_model *out, const char *name, ern_err *e);
 bool plan_model_from_json(plan_model *out, const json_t *config, const char *name, ern_err *e);
 
 typedef struct {
-    enum ern_dtype weights, kv;
+    enum ern_dtype weights, k_type, v_type;
     size_t n_ctx, n_threads, max_batch;
+    const ern_kernels *kernels; /* weights as these pack them; NULL: as they are in a file */
 } plan_options;
 
 typedef struct {
-    size_t weights_bytes;       /* matrices in the type; norms, routers and biases f32; vision tower bf16 */
+    size_t weights_bytes;       /* matrices in the type (packed); norms, routers and biases f32; vision tower bf16 */
     size_t kv_bytes, scratch_bytes, total_bytes;
     size_t touched_bytes;       /* weights read for one decoded token: chosen experts only */
     size_t n_params, n_active;

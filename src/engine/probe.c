@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "kernels/matrix.h"
 
 #define MATRIX_BYTES ((size_t)192 << 20)        /* well beyond the caches of the machines we know */
 #define DECODE_COLS 2048
@@ -22,33 +23,36 @@ static double seconds(void) {
 
 /* Products per second with a matrix [R, C] and T rows; the best round counts: others on the machine only slow it. */
 static bool time_products(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, const void *data, size_t R, size_t C,
-                          size_t T,
-                          double *per_s, ern_err *e) {
+                          size_t T, double *per_s, ern_err *e) {
     const ern_dtype_info *info = dtype_info(t);
-    ern_view w = { .name = "probe", .dtype = t, .n_dims = 2, .dims = { R, C }, .data = data,
-                   .size_bytes = R * (C / info->block_n) * info->block_bytes };
+    const ern_view view = { .name = "probe", .dtype = t, .n_dims = 2, .dims = { R, C }, .data = data,
+                            .size_bytes = R * (C / info->block_n) * info->block_bytes };
+    ern_matrix w = matrix_of(&view);
     void *scratch = NULL;
     bool ok = false;
     double best = 0.0;
     float *x = mem_zalloc(T * C, sizeof *x, "probe", e), *y = x ? mem_zalloc(T * R, sizeof *y, "probe", e) : NULL;
-    const size_t scratch_bytes = (matmul_scratch_bytes(T, C) + 63) / 64 * 64;
-    if (!y) goto out;
+    const size_t scratch_bytes = (matmul_many_bytes(pool, T, C, T) + 63) / 64 * 64;
+    if (!y || !matrix_pack(&w, k, pool, NULL, e)) goto out;
     if (posix_memalign(&scratch, 64, scratch_bytes ? scratch_bytes : 64) != 0) {
         scratch = NULL;
         ern_fail(e, ERN_NOMEM, "probe: no memory for %zu bytes", scratch_bytes);
         goto out;
     }
     for (size_t i = 0; i < T * C; i++) x[i] = (float)(i % 7) * 0.25f - 0.75f;
+    const matmul_input in = { .x = x, .stride = C, .n_rows = T, .C = C };
+    const matmul_item item = { .w = &w, .y = y, .y_stride = R, .T = T };
     const double start = seconds();
     for (size_t round = 0; round < MAX_ROUNDS && (round < 2 || seconds() - start < MIN_SECONDS); round++) {
         const double from = seconds();
-        matmul(k, pool, y, x, T, &w, false, scratch);
+        matmul_many(k, pool, &in, 1, &item, 1, false, scratch);
         const double spent = seconds() - from;
         if (spent > 0.0 && 1.0 / spent > best) best = 1.0 / spent;
     }
     *per_s = best;
     ok = true;
 out:
+    matrix_deinit(&w);
     free(scratch);
     free(x);
     free(y);
@@ -63,8 +67,8 @@ bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, probe_sp
     uint8_t *data = malloc(R * row_bytes);
     if (!data) return ern_fail(e, ERN_NOMEM, "probe: no memory for %zu bytes", R * row_bytes);
     memset(data, FILL, R * row_bytes);
-    const bool ok = time_products(k, pool, t, data, R, DECODE_COLS, 1, &decode, e) &&
-                    time_products(k, pool, t, data, PREFILL_OUT, DECODE_COLS, PREFILL_ROWS, &prefill, e);
+    const bool ok = time_products(k, pool, t, data, PREFILL_OUT, DECODE_COLS, PREFILL_ROWS, &prefill, e) &&
+                    time_products(k, pool, t, data, R, DECODE_COLS, 1, &decode, e);
     free(data);
     if (ok)
         *out = (probe_speed){ decode * (double)(R * row_bytes), prefill * (double)PREFILL_OUT * DECODE_COLS * PREFILL_ROWS };
