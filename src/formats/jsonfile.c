@@ -7,7 +7,9 @@ json_t *jsonfile_parse(const char *text, size_t n, const char *what, ern_err *e)
     json_error_t where;
     json_t *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     if (!json) {
-        if (json_error_code(&where) == json_error_out_of_memory) ern_fail(e, ERN_NOMEM, "%s: no memory for the JSON", what);
+        /* When memory ends inside the parser it often says nothing at all. */
+        if (json_error_code(&where) == json_error_out_of_memory || !where.text[0]) ern_fail(e, ERN_NOMEM,
+            "%s: no memory for the JSON", what);
         else ern_fail_at(e, ERN_FORMAT, where.line, where.column, "%s: line %d, column %d: %s", what, where.line,
                          where.column, where.text);
         return NULL;

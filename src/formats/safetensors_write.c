@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "formats/outfile.h"
 #include "formats/shape.h"
 
@@ -58,9 +59,9 @@ ern_safetensors_writer *safetensors_writer_open(const char *path, uint64_t max_s
 }
 
 bool safetensors_writer_meta(ern_safetensors_writer *w, const char *key, const char *value, ern_err *e) {
-    json_t *text = json_string(value);
-    if (!text) return ern_fail(e, ERN_ARG, "%s: metadata %s: UTF-8 text wanted", w->path, key);
-    return json_object_set_new(w->meta, key, text) == 0 || ern_fail(e, ERN_ARG, "%s: metadata key: UTF-8 wanted", w->path);
+    if (!utf8_valid(key, strlen(key), NULL) || !utf8_valid(value, strlen(value), NULL))
+        return ern_fail(e, ERN_ARG, "%s: metadata: UTF-8 text wanted", w->path);
+    return json_object_set_new(w->meta, key, json_string(value)) == 0 || no_memory(w, e);
 }
 
 static const char *dtype_name(enum ern_dtype t) {
@@ -82,8 +83,9 @@ bool safetensors_writer_declare(ern_safetensors_writer *w, const ern_view *v, er
     if (!shape_bytes(&t.v.size_bytes, v->dtype, v->n_dims, v->dims, w->path, v->name, e)) return false;
     if (json_object_get(w->names, v->name) || strcmp(v->name, "__metadata__") == 0)
         return ern_fail(e, ERN_ARG, "%s: tensor %s is declared twice or has a reserved name", w->path, v->name);
-    if (json_object_set_new(w->names, v->name, json_true()) != 0)
-        return ern_fail(e, ERN_ARG, "%s: tensor name %s: UTF-8 wanted", w->path, v->name);
+    if (!utf8_valid(v->name, strlen(v->name), NULL))
+        return ern_fail(e, ERN_ARG, "%s: the name of a tensor is not UTF-8", w->path);
+    if (json_object_set_new(w->names, v->name, json_true()) != 0) return no_memory(w, e);
     if (w->n == w->cap) {
         const size_t cap = w->cap ? 2 * w->cap : 64;
         st_tensor *grown = mem_grow(w->tensors, cap, sizeof *grown, "tensor table", e);

@@ -12,7 +12,7 @@
 
 #define NAME_BYTES 512
 #define ALIGN 64                            /* bytes; of every transposed matrix */
-#define TILE 32                             /* elements a side: source and target lines of a tile fit in the first cache */
+#define TILE 64                             /* elements a side, copied together before they are turned */
 #define THREADS_FROM_BYTES ((size_t)8 << 20)
 
 typedef struct {
@@ -35,14 +35,19 @@ typedef struct {
     bool is_vision;             /* a VL model: its routers are [in, out] in both layouts */
 } paddle_plan;
 
-static void transpose_tiles(char *to, const paddle_job *j, size_t width) {
-    for (size_t r0 = 0; r0 < j->n_in; r0 += TILE)
-        for (size_t c0 = 0; c0 < j->n_out; c0 += TILE) {
-            const size_t r1 = r0 + TILE < j->n_in ? r0 + TILE : j->n_in;
-            const size_t c1 = c0 + TILE < j->n_out ? c0 + TILE : j->n_out;
-            for (size_t c = c0; c < c1; c++)
-                for (size_t r = r0; r < r1; r++)
-                    memcpy(to + (c * j->n_in + r) * width, j->from + r * j->stride + c * width, width);
+/* Rows of a matrix are often a multiple of 4 KiB apart, where they push each other out of the cache: a tile is read row by
+ * row into one place, and written row by row from there. */
+static inline void transpose_tiles(char *to, const paddle_job *j, size_t width) {
+    char tile[TILE * TILE * 8];
+    for (size_t c0 = 0; c0 < j->n_out; c0 += TILE)
+        for (size_t r0 = 0; r0 < j->n_in; r0 += TILE) {
+            const size_t n_r = j->n_in - r0 < TILE ? j->n_in - r0 : TILE, n_c = j->n_out - c0 < TILE ? j->n_out - c0 : TILE;
+            for (size_t r = 0; r < n_r; r++)
+                memcpy(tile + r * TILE * width, j->from + (r0 + r) * j->stride + c0 * width, n_c * width);
+            for (size_t c = 0; c < n_c; c++) {
+                char *row = to + ((c0 + c) * j->n_in + r0) * width;
+                for (size_t r = 0; r < n_r; r++) memcpy(row + r * width, tile + (r * TILE + c) * width, width);
+            }
         }
 }
 
