@@ -93,7 +93,8 @@ bool tok_add_added(ern_tokenizer *t, const tok_added *a, bool is_hidden, ern_err
         return ern_fail(e, ERN_LIMIT, "added token \"%.64s\": id %d, 0 to %zu are read", a->text, (int)a->id,
                         TOK_MAX_TOKENS - 1);
     if (a->n > TOK_MAX_ADDED_BYTES)
-        return ern_fail(e, ERN_LIMIT, "added token %d has %zu bytes, at most %zu are read", (int)a->id, a->n, TOK_MAX_ADDED_BYTES);
+        return ern_fail(e, ERN_LIMIT, "added token %d has %zu bytes, at most %zu are read", (int)a->id, a->n,
+                        TOK_MAX_ADDED_BYTES);
     if (a->n == 0) return ern_fail(e, ERN_FORMAT, "added token %d has no text", (int)a->id);
     const size_t id = (size_t)a->id;
     const bool is_there = id < t->pieces.n && t->pieces.len[id] == a->n &&

@@ -90,20 +90,23 @@ bool tok_export(ern_tokenizer *t, ern_err *e) {
 static bool is_bert_chain(const ern_tokenizer *t) {
     const tok_norm *norm = &t->norm[0];
     const tok_pre *pre = &t->pre[0];
-    return t->n_norm == 1 && norm->op == NORM_BERT && norm->cleans && norm->pads_han && norm->strips_accents == norm->lowers &&
-           t->n_pre == 2 && pre[0].op == PRE_SPACES && pre[0].behavior == SPLIT_REMOVED && pre[1].op == PRE_PUNCTUATION &&
-           pre[1].behavior == SPLIT_ISOLATED;
+    const bool is_bert = t->n_norm == 1 && norm->op == NORM_BERT && norm->cleans && norm->pads_han;
+    const bool cuts_spaces = t->n_pre == 2 && pre[0].op == PRE_SPACES && pre[0].behavior == SPLIT_REMOVED;
+    const bool cuts_signs = t->n_pre == 2 && pre[1].op == PRE_PUNCTUATION && pre[1].behavior == SPLIT_ISOLATED;
+    return is_bert && norm->strips_accents == norm->lowers && cuts_spaces && cuts_signs;
 }
 
 static const char *lost_of_spm(const ern_tokenizer *t) {
     bool marks_spaces = false, has_prefix = false;
     for (size_t i = 0; i < t->n_norm; i++) {
         const tok_norm *step = &t->norm[i];
-        const bool is_mark = step->op == NORM_REPLACE && strcmp(step->from, " ") == 0 && strcmp(step->to, SPACE_MARK) == 0;
-        const bool is_prefix = step->op == NORM_SPM_PREFIX || (step->op == NORM_PREPEND && strcmp(step->to, SPACE_MARK) == 0);
+        const bool is_to_mark = step->to && strcmp(step->to, SPACE_MARK) == 0;
+        const bool is_mark = step->op == NORM_REPLACE && strcmp(step->from, " ") == 0 && is_to_mark;
+        const bool is_prefix = step->op == NORM_SPM_PREFIX || (step->op == NORM_PREPEND && is_to_mark);
         marks_spaces = marks_spaces || is_mark;
         has_prefix = has_prefix || is_prefix;
-        if (!is_mark && !is_prefix && step->op != NORM_SPM_SPACES && step->op != NORM_CHARSMAP) return "a step of the normalizer";
+        if (!is_mark && !is_prefix && step->op != NORM_SPM_SPACES && step->op != NORM_CHARSMAP)
+            return "a step of the normalizer";
     }
     if (t->n_pre > 1 || (t->n_pre == 1 && t->pre[0].op != PRE_METASPACE)) return "the pre-tokenizer";
     if (t->n_pre == 1 && strcmp(t->pre[0].text, SPACE_MARK) == 0) {

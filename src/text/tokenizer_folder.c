@@ -79,7 +79,7 @@ static bool add_decoder_entries(ern_tokenizer *t, const json_t *entries, const j
         char *end;
         const long id = strtol(key, &end, 10);
         if (*end || end == key || !text)
-            return ern_fail(e, ERN_FORMAT, "tokenizer_config.json: added_tokens_decoder: \"%.32s\" is no id or has no content",
+            return ern_fail(e, ERN_FORMAT, "tokenizer_config.json: added_tokens_decoder: \"%.32s\" has no id or no content",
                             key);
         const bool is_special = json_is_true(json_object_get(v, "special")) || json_object_get(specials, text);
         if (!add_token(t, text, id, v, is_special, e)) return false;

@@ -132,7 +132,11 @@ static void check(const ern_tokenizer *t, const char *text, unsigned how, const 
     ids_deinit(&ids);
 }
 
-#define CHECK(t, text, how, ...) do { const int32_t want_[] = { __VA_ARGS__ }; check(t, text, how, want_, sizeof want_ / sizeof want_[0]); } while (0)
+#define CHECK(t, text, how, ...)                                                    \
+    do {                                                                            \
+        const int32_t want_[] = { __VA_ARGS__ };                                    \
+        check(t, text, how, want_, sizeof want_ / sizeof want_[0]);                 \
+    } while (0)
 
 static void check_back(const ern_tokenizer *t, const int32_t *ids, size_t n, bool with_specials, const char *want) {
     ern_buf b = { 0 };
@@ -189,8 +193,10 @@ static void test_ernie(void **state) {
     place p = make_place();
     put_model(&p, ernie);
     put_text(&p, "tokenizer_config.json",
-             "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"<unk>\",\"unk_token\":\"<unk>\",\"cls_token\":\"<|begin_of_sentence|>\","
-             "\"sep_token\":\"<|end_of_sentence|>\",\"mask_token\":\"<mask:1>\",\"additional_special_tokens\":null,\"tokenizer_class\":\"Ernie4_5_Tokenizer\"}");
+             "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"pad_token\":\"<unk>\",\"unk_token\":\"<unk>\","
+             "\"cls_token\":\"<|begin_of_sentence|>\","
+             "\"sep_token\":\"<|end_of_sentence|>\",\"mask_token\":\"<mask:1>\","
+             "\"additional_special_tokens\":null,\"tokenizer_class\":\"Ernie4_5_Tokenizer\"}");
     put_text(&p, "special_tokens_map.json",
              "{\"cls_token\":{\"content\":\"<|begin_of_sentence|>\"},\"additional_special_tokens\":[\"<|LOC_0|>\"]}");
     put_text(&p, "added_tokens.json", "{\"<|LOC_0|>\":14,\"<think>\":16}");
@@ -231,7 +237,8 @@ static void test_added_tokens_decoder(void **state) {
     place p = make_place();
     put_model(&p, ernie);
     put_text(&p, "tokenizer_config.json",
-             "{\"added_tokens_decoder\":{\"1\":{\"content\":\"<s>\",\"special\":true},\"20\":{\"content\":\"<x>\",\"lstrip\":true,\"special\":false}}}");
+             "{\"added_tokens_decoder\":{\"1\":{\"content\":\"<s>\",\"special\":true},"
+             "\"20\":{\"content\":\"<x>\",\"lstrip\":true,\"special\":false}}}");
     ern_tokenizer *t = open_place(&p);
     CHECK(t, "a <x>b", 0, A, 20, B);
     CHECK(t, "<s>", TOKENIZER_SPECIALS, 1);
