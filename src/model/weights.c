@@ -191,6 +191,7 @@ static void free_mlp(model_mlp *mlp) {
 
 void model_close(ern_model *m) {
     if (!m) return;
+    model_unpack(m);            /* walks the layers: before they are freed */
     for (size_t i = 0; m->layers && i < m->c.n_layers; i++) {
         model_layer *l = &m->layers[i];
         free(l->attn_norm);
@@ -208,7 +209,6 @@ void model_close(ern_model *m) {
     free(m->layers);
     free(m->norm);
     free(m->output_bias);
-    model_unpack(m);
     free(m->inv_freq);
     encoder_close(m->encoder, m->c.n_layers);
     source_close(m->source);
