@@ -28,7 +28,8 @@ typedef struct {
 } cli_model;
 
 #define CLI_KV_CHOICES "f16|bf16|f32|q8|q4"
-#define CLI_KV_HELP N_("how keys and values are kept: f16, bf16, f32, q8, q4, or keys and values apart like q8:f16; f16 otherwise")
+#define CLI_KV_HELP \
+    N_("how keys and values are kept: f16, bf16, f32, q8, q4, or keys and values apart like q8:f16; f16 otherwise")
 
 extern const arg_group cli_model_group;         /* --threads --cpu --exact --ctx --kv --template */
 extern const arg_group cli_compute_group;       /* the same without --ctx --kv --template */
@@ -68,6 +69,8 @@ json_t *cli_text_json(const char *text, size_t n);      /* bytes that are no UTF
 json_t *cli_error_json(const ern_err *e);               /* {"error"} and, where known, "line" and "column" */
 double cli_now(void);                                   /* seconds, monotonic */
 char *cli_size_text(double bytes, char *buf, size_t n); /* "1.24 GB"; returns buf */
+
+char *cli_count_text(double n, char *buf, size_t size); /* "21.825 B", "360.7 M"; returns buf */
 
 /* ---- input ---- */
 

@@ -79,11 +79,11 @@ static bool plan_type(struct planning *p, enum ern_dtype type, ern_err *e) {
 
 static void print_head(const struct planning *p) {
     plan_memory m;
-    char memory[32], read[32];
+    char memory[32], read[32], params[32], active[32];
     plan_memory_of(&p->model, &p->po, &m);
-    printf(_("%s: %.3f billion parameters, %.3f billion for a token; context of %zu tokens, keys and values in %s\n"),
-           p->model.name,
-           (double)m.n_params * 1e-9, (double)m.n_active * 1e-9, p->po.n_ctx, kv_name(p->o));
+    printf(_("%s: %s parameters, %s for a token; context of %zu tokens, keys and values in %s\n"), p->model.name,
+           cli_count_text((double)m.n_params, params, sizeof params), cli_count_text((double)m.n_active, active, sizeof active),
+           p->po.n_ctx, kv_name(p->o));
     printf(_("this machine: %s of memory"), cli_size_text(p->memory, memory, sizeof memory));
     if (p->pool)
         printf(_(", reads %s a second with %zu threads"), cli_size_text(p->read, read, sizeof read), p->po.n_threads);

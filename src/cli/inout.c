@@ -93,6 +93,13 @@ char *cli_size_text(double bytes, char *buf, size_t n) {
     return buf;
 }
 
+char *cli_count_text(double n, char *buf, size_t size) {
+    if (n >= 1e9) snprintf(buf, size, "%.3f B", n * 1e-9);
+    else if (n >= 1e6) snprintf(buf, size, "%.1f M", n * 1e-6);
+    else snprintf(buf, size, "%.0f k", n * 1e-3);
+    return buf;
+}
+
 /* ---- input ---- */
 
 bool cli_lines_open(cli_lines *l, const char *path, ern_err *e) {

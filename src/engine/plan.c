@@ -52,6 +52,8 @@ static json_t *text_config(const json_t *config, bool *is_ocr) {
     json_t *c = json_copy((json_t *)(uintptr_t)config);
     const json_t *nested = json_object_get(config, "text_config");
     if (c && json_is_object(nested)) json_object_update(c, (json_t *)(uintptr_t)nested);
+    /* Positions of pictures in three dimensions cost no memory. */
+    if (c) json_object_del(c, "rope_3d");
     const char *type = json_string_value(json_object_get(config, "model_type"));
     *is_ocr = type && strcmp(type, "paddleocr_vl") == 0;
     if (c && *is_ocr) json_object_set_new(c, "model_type", json_string("ernie4_5"));

@@ -33,7 +33,7 @@ static bool time_products(const ern_kernels *k, ern_pool *pool, enum ern_dtype t
     double best = 0.0;
     float *x = mem_zalloc(T * C, sizeof *x, "probe", e), *y = x ? mem_zalloc(T * R, sizeof *y, "probe", e) : NULL;
     const size_t scratch_bytes = (matmul_many_bytes(pool, T, C, T) + 63) / 64 * 64;
-    if (!y || !matrix_pack(&w, k, pool, NULL, e)) goto out;
+    if (!y || !matrix_pack(&w, k, pool, NULL, NULL, NULL, e)) goto out;
     if (posix_memalign(&scratch, 64, scratch_bytes ? scratch_bytes : 64) != 0) {
         scratch = NULL;
         ern_fail(e, ERN_NOMEM, "probe: no memory for %zu bytes", scratch_bytes);
