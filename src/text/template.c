@@ -96,6 +96,9 @@ static json_t *fault_json(const template_fault *f, const ern_err *e) {
         "column", f->column);
 }
 
+/* A fault of the template, not of the machine. */
+static bool is_told(const template_fault *f) { return f->line && f->class != FAULT_NOMEM; }
+
 static json_t *spans_json(const template_spans *s) {
     json_t *all = json_array();
     for (size_t i = 0; all && i < s->n; i++)
@@ -132,7 +135,7 @@ static json_t *render_json(const ern_template *t, const json_t *line, const temp
         mine.spans = &spans;
         ok = template_render_fault(t, vars, &mine, &out, f, e);
         if (ok) result = json_pack("{s:s%}", "rendered", out.data ? out.data : "", out.len);
-        else if (f->line) result = fault_json(f, e);
+        else if (is_told(f)) result = fault_json(f, e);
         if (ok && result && with_spans && json_object_set_new(result, "spans", spans_json(&spans)) != 0) {
             json_decref(result);
             result = NULL;
@@ -152,8 +155,8 @@ bool template_render_case(const json_t *line, const template_options *o, json_t 
     if (!e) e = &unused;
     if (!json_is_string(source)) return ern_fail(e, ERN_FORMAT, "a case wants {\"template\": text, ...}");
     ern_template *t = template_parse_fault(json_string_value(source), json_string_length(source), &f, e);
-    json_t *made = t ? render_json(t, line, o, &f, e) : f.line ? fault_json(&f, e) : NULL;
-    if (!made && f.line) ern_fail(e, ERN_NOMEM, "no memory for a case's error");
+    json_t *made = t ? render_json(t, line, o, &f, e) : is_told(&f) ? fault_json(&f, e) : NULL;
+    if (!made && is_told(&f)) ern_fail(e, ERN_NOMEM, "no memory for a case's error");
     template_free(t);
     free(f.message);
     if (made) *result = made;

@@ -399,7 +399,8 @@ static bool brace_field(brace *x, const char *p, size_t n, val *out) {
         size_t end = i, number;
         while (end < n && (is_item ? p[end] != ']' : p[end] != '.' && p[end] != '[')) end++;
         if (end == i || (is_item && end == n))
-            return rt_fail(x->r, FAULT_VALUE, "%s in format string", end == n && is_item ? "Missing ']'" : "Empty attribute");
+            return rt_fail(x->r, FAULT_VALUE, "%s in format string",
+                           end == n && is_item ? "Missing ']'" : "Empty attribute");
         const str *name = str_new(x->r, p + i, end - i);
         if (!name) return false;
         const val key = is_item && brace_number(p + i, end - i, &number) ? val_int((int64_t)number) : val_str(name);
