@@ -42,6 +42,7 @@ extern "C" {
     X(TEMPLATE, 400, 2, "a chat template failed")                           \
     X(NOTFOUND, 404, 3, "the named thing does not exist")                   \
     X(MISSING,  501, 5, "this build or machine lacks something")            \
+    X(BUSY,     503, 6, "too much to do already; try again later")          \
     X(STOPPED,  499, 130, "the caller asked to stop")
 
 enum ern_code {

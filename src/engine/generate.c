@@ -1,13 +1,5 @@
 /* The answer loop: sample, test for an end, give out whole characters, step. */
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/buf.h"
-#include "engine/engine.h"
-#include "engine/sampler.h"
-#include "text/stream.h"
-
-#define MAX_TEXT_BYTES ((size_t)1 << 24)        /* text held back for one token: a stop string's beginning at most */
+#include "engine/answer.h"
 
 static float number(const json_t *json, const char *key, double fallback) {
     const json_t *v = json_object_get(json, key);
@@ -26,89 +18,33 @@ void ern_sampling_defaults(const ern_engine *eng, ern_sampling *o) {
     if (json_is_false(json_object_get(g, "do_sample"))) o->temperature = 0.0f;
 }
 
-static bool contains(const int32_t *ids, size_t n, int32_t id) {
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] == id) return true;
-    return false;
-}
-
-struct answer {
-    ern_session *s;
-    const ern_sampling *o;
-    ern_sampler sampler;
-    ern_stream *stream;     /* NULL without a tokenizer: ids only */
-    ern_token_fn on_token;
-    void *ctx;
-    ern_buf text;
-    ern_result r;
-};
-
-static bool give(struct answer *a, ern_token_event *ev) {
-    ev->text = a->text.data ? a->text.data : "";
-    ev->n_bytes = a->text.len;
-    const bool wants_more = !a->on_token || a->on_token(a->ctx, ev);
-    buf_clear(&a->text);
-    return wants_more;
-}
-
-/* One token; *is_done when the answer is over, r says why. What is given out is in the session afterwards. */
-static bool step(struct answer *a, bool *is_done, ern_err *e) {
-    ern_session *s = a->s;
-    const ern_engine *eng = s->eng;
-    ern_token_event ev = { .id = -1 };
-    bool is_stopped = false;
-    *is_done = true;
-    a->r.finish = ERN_FINISH_LENGTH;
-    if (s->n == s->n_ctx) return true;
-    if (!sampler_next(&a->sampler, s->logits, s->ids, s->n, &ev.id, e)) return false;
-    a->r.n_tokens++;
-    if (a->o->n_logprobs) sampler_logprobs(s->logits, eng->model->c.n_vocab, ev.id, a->o->n_logprobs, &ev);
-    if ((!a->o->ignores_end && contains(eng->end_ids, eng->n_end_ids, ev.id)) ||
-        contains(a->o->stop_ids, a->o->n_stop_ids, ev.id)) {
-        a->r.finish = ERN_FINISH_END;
-        a->r.end_id = ev.id;
-        return true;
-    }
-    if (a->stream && !stream_feed(a->stream, ev.id, &a->text, &is_stopped, e)) return false;
-    const bool wants_more = give(a, &ev);
-    if (is_stopped) a->r.finish = ERN_FINISH_STOP;
-    else if (!wants_more) a->r.finish = ERN_FINISH_CALLER;
-    else if (!a->o->max_tokens || a->r.n_tokens < a->o->max_tokens) *is_done = false;
-    return ern_session_append(s, &ev.id, 1, NULL, NULL, e);
-}
-
-/* Text that was held back because a stop string or a character might have followed. */
-static bool give_rest(struct answer *a, ern_err *e) {
-    if (!a->stream || a->r.finish == ERN_FINISH_STOP || a->r.finish == ERN_FINISH_CALLER) return true;
-    if (!stream_finish(a->stream, &a->text, e)) return false;
-    ern_token_event ev = { .id = -1 };
-    if (a->text.len) give(a, &ev);
-    return true;
-}
-
 bool ern_session_generate(ern_session *s, const ern_sampling *options, ern_token_fn on_token, void *ctx, ern_result *out,
                           ern_err *e) {
-    const ern_engine *eng = s->eng;
     ern_sampling o;
-    struct answer a = {
-        .s = s, .o = &o, .on_token = on_token, .ctx = ctx, .text = { .max = MAX_TEXT_BYTES }, .r = { .end_id = -1 }
-    };
-    bool ok = false, is_done = false;
-    ern_sampling_defaults(eng, &o);
+    answer_options ao;
+    ern_token_event ev;
+    bool ok = false, is_done = false, has_text;
+    ern_sampling_defaults(s->eng, &o);
     if (options) o = *options;
     if (!s->has_logits) return ern_fail(e, ERN_ARG, "generate: the session is empty or was cut; give it a prompt first");
-    if (o.n_stop && !eng->tokenizer)
-        return ern_fail(e, ERN_MISSING, "generate: stop texts need a tokenizer, the model has none; give stop ids");
-    if (!sampler_init(&a.sampler, &o, eng->model->c.n_vocab, e)) return false;
-    if (eng->tokenizer && !(a.stream = stream_open(eng->tokenizer, o.stop, o.n_stop, e))) goto out;
-    while (!is_done)
-        if (!step(&a, &is_done, e)) goto out;
-    if (!give_rest(&a, e)) goto out;
-    if (out) *out = a.r;
+    answer_defaults(&ao, &o);
+    ern_answer *a = answer_open(s->eng, &ao, e);
+    if (!a) return false;
+    while (!is_done && s->n < s->n_ctx) {
+        if (!answer_next(a, s->logits, s->ids, s->n, &ev, &is_done, e)) goto out;
+        if (ev.id < 0) break;
+        if (on_token && !on_token(ctx, &ev) && !is_done) {
+            answer_stop(a, ERN_FINISH_CALLER);
+            is_done = true;
+        }
+        /* What was given out is in the session, the last token too. */
+        if (!ern_session_append(s, &ev.id, 1, NULL, NULL, e)) goto out;
+    }
+    if (!answer_rest(a, &ev, &has_text, e)) goto out;
+    if (has_text && on_token) on_token(ctx, &ev);
+    if (out) *out = *answer_result(a);
     ok = true;
 out:
-    stream_close(a.stream);
-    buf_deinit(&a.text);
-    sampler_deinit(&a.sampler);
+    answer_close(a);
     return ok;
 }

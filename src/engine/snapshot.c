@@ -17,6 +17,7 @@
 #include "base/cursor.h"
 #include "base/file.h"
 #include "engine/engine.h"
+#include "engine/prefix.h"
 
 #define HEADER_BYTES 56
 #define N_FACTS 6
@@ -33,7 +34,7 @@ static uint64_t fnv_row(uint64_t h, const ern_view *v, size_t row) {
 }
 
 /* Two models of one shape differ in these rows: the last embedding, and the first query and last value row. */
-static uint64_t model_mark(const ern_model *m) {
+uint64_t engine_model_mark(const ern_model *m) {
     const ern_config *c = &m->c;
     const uint64_t shape[] = { c->n_layers, c->hidden, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn, c->n_vocab };
     const model_linear *q = &m->layers[0].q, *v = &m->layers[c->n_layers - 1].v;
@@ -48,7 +49,7 @@ static void facts_of(uint64_t facts[N_FACTS], const ern_session *s) {
     const uint64_t types = (uint64_t)dtype_info(s->kv.k_type)->gguf_type | (uint64_t)dtype_info(s->kv.v_type)->gguf_type
                                                                                << 16;
     const uint64_t all[N_FACTS] = {
-        c->n_layers, s->kv.n_heads * s->kv.d, types, s->n, c->n_vocab, model_mark(s->eng->model)
+        c->n_layers, s->kv.n_heads * s->kv.d, types, s->n, c->n_vocab, engine_model_mark(s->eng->model)
     };
     memcpy(facts, all, sizeof all);
 }
