@@ -44,14 +44,16 @@ ern_answer *answer_open(const ern_engine *eng, const answer_options *o, ern_err 
     }
     ern_answer *a = mem_zalloc(1, sizeof *a, "answer", e);
     if (!a) return NULL;
-    *a = (ern_answer){ .eng = eng, .o = *o, .text = { .max = MAX_TEXT_BYTES }, .r = { .finish = ERN_FINISH_LENGTH, .end_id = -1 },
+    *a = (ern_answer){ .eng = eng, .o = *o, .text = { .max = MAX_TEXT_BYTES },
+                       .r = { .finish = ERN_FINISH_LENGTH, .end_id = -1 },
                        .has_begun = o->constraint_after < 0, .is_thinking = o->think_end >= 0 };
     if (!sampler_init(&a->sampler, o->sampling, V, e)) goto out;
     if (eng->tokenizer && !(a->stream = stream_open(eng->tokenizer, o->sampling->stop, o->sampling->n_stop, e))) goto out;
     if (a->stream && o->shows_specials) stream_show_specials(a->stream);
     if (o->constraint) {
         if (!(a->mask = mem_zalloc(CONSTRAIN_MASK_WORDS(V), sizeof *a->mask, "constraint", e)) ||
-            !(a->masked = mem_zalloc(V, sizeof *a->masked, "constraint", e)) || !(a->constraint = constrain_begin(o->constraint, e)))
+            !(a->masked = mem_zalloc(V, sizeof *a->masked, "constraint", e)) ||
+                !(a->constraint = constrain_begin(o->constraint, e)))
             goto out;
     }
     ok = true;
@@ -92,7 +94,8 @@ static const float *constrained(ern_answer *a, const float *logits, ern_err *e) 
         else for (size_t i = 0; i < n; i++) a->masked[64 * w + i] = bits >> i & 1 ? logits[64 * w + i] : -INFINITY;
     }
     if (!constrain_can_end(a->constraint)) return a->masked;
-    for (size_t i = 0; !o->ignores_end && i < a->eng->n_end_ids; i++) a->masked[a->eng->end_ids[i]] = logits[a->eng->end_ids[i]];
+    for (size_t i = 0; !o->ignores_end && i < a->eng->n_end_ids; i++)
+        a->masked[a->eng->end_ids[i]] = logits[a->eng->end_ids[i]];
     for (size_t i = 0; i < o->n_stop_ids; i++) a->masked[o->stop_ids[i]] = logits[o->stop_ids[i]];
     return a->masked;
 }
@@ -114,7 +117,8 @@ static bool note(ern_answer *a, int32_t id, ern_err *e) {
     return true;
 }
 
-bool answer_next(ern_answer *a, const float *logits, const int32_t *history, size_t n, ern_token_event *ev, bool *is_done, ern_err *e) {
+bool answer_next(ern_answer *a, const float *logits, const int32_t *history, size_t n, ern_token_event *ev,
+                 bool *is_done, ern_err *e) {
     const ern_sampling *o = a->o.sampling;
     bool is_stopped = false;
     buf_clear(&a->text);

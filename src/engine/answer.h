@@ -2,7 +2,8 @@
  * give out whole characters. ern_session_generate and the scheduler drive it.
  *
  *     ern_answer *a = answer_open(eng, &options, e);
- *     do { answer_next(a, logits, ids, n_ids, &ev, &is_done, e);   ... compute the logits after ev.id ... } while (!is_done);
+ *     do { answer_next(a, logits, ids, n_ids, &ev, &is_done, e);   ... compute the logits after ev.id ... } while
+ * (!is_done);
  *     answer_rest(a, &ev, e);                      text that was held back for a stop string or a cut character
  */
 #ifndef ENGINE_ANSWER_H
@@ -32,7 +33,8 @@ void answer_close(ern_answer *a);
 
 /* The next token after history [n], whose logits [V] are given. ev->text lives until the next call. ev->id is -1 when the
  * answer ended without a token that belongs to the timeline (an end token, or a constraint that is complete). */
-bool answer_next(ern_answer *a, const float *logits, const int32_t *history, size_t n, ern_token_event *ev, bool *is_done, ern_err *e);
+bool answer_next(ern_answer *a, const float *logits, const int32_t *history, size_t n, ern_token_event *ev,
+                 bool *is_done, ern_err *e);
 /* Once, at the end: the rest of the text; *has_text false: there is none. */
 bool answer_rest(ern_answer *a, ern_token_event *ev, bool *has_text, ern_err *e);
 void answer_stop(ern_answer *a, enum ern_finish why);       /* the caller ends it */

@@ -210,13 +210,15 @@ static void mask_free(state_mask *k) {
 typedef struct { uint64_t *bits; size_t n_allowed; uint32_t *dependent; size_t n_dependent, cap_dependent; } mask_work;
 
 static bool add_dependent(mask_work *w, uint32_t from, uint32_t to, ern_err *e) {
-    if (!grow((void **)&w->dependent, &w->cap_dependent, w->n_dependent + (to - from), sizeof *w->dependent, e)) return false;
+    if (!grow((void **)&w->dependent, &w->cap_dependent, w->n_dependent + (to - from), sizeof *w->dependent, e))
+        return false;
     for (uint32_t i = from; i < to; i++) w->dependent[w->n_dependent++] = i;
     return true;
 }
 
 /* Tokens of the subtree at node, whose byte has not been taken yet. escaped: the rule could have ended before it. */
-static bool walk(machine *m, const constrain_vocab *v, const stacks *before, uint32_t node, bool escaped, mask_work *w, ern_err *e) {
+static bool walk(machine *m, const constrain_vocab *v, const stacks *before, uint32_t node, bool escaped, mask_work *w,
+                 ern_err *e) {
     const trie_node *t = &v->trie[node];
     const size_t mark = m->n_pool;
     stacks after;
@@ -250,17 +252,20 @@ static state_mask *make_mask(ern_constraint *c, uint32_t state, ern_err *e) {
     if (ok) {
         const stacks start = { .from = 0, .to = 1 };
         m->pool[m->n_pool++] = root;
-        for (uint32_t child = 1; ok && child < v->trie[0].end; child = v->trie[child].end) ok = walk(m, v, &start, child, false, &w, e);
+        for (uint32_t child = 1; ok && child < v->trie[0].end; child = v->trie[child].end)
+            ok = walk(m, v, &start, child, false, &w, e);
     }
     m->n_pool = 0;
     ok = ok && sweep(m, e);
     if (!ok) { free(w.bits); free(w.dependent); mask_free(k); return NULL; }
-    *k = (state_mask){ .n_allowed = w.n_allowed, .n_dependent = w.n_dependent, .dependent = w.dependent, .bits = w.bits, .is_dense = true };
+    *k = (state_mask){ .n_allowed = w.n_allowed, .n_dependent = w.n_dependent, .dependent = w.dependent, .bits = w.bits,
+                       .is_dense = true };
     if (w.n_allowed >= SPARSE_LIMIT(v->n_vocab)) return k;
     if (!(k->ids = mem_zalloc(w.n_allowed + 1, sizeof *k->ids, "mask", e))) { mask_free(k); return NULL; }
     size_t n = 0;
     for (size_t i = 0; i < n_words; i++)
-        for (uint64_t bits = w.bits[i]; bits; bits &= bits - 1) k->ids[n++] = (int32_t)(i * 64 + (size_t)__builtin_ctzll(bits));
+        for (uint64_t bits = w.bits[i]; bits; bits &= bits - 1)
+            k->ids[n++] = (int32_t)(i * 64 + (size_t)__builtin_ctzll(bits));
     k->is_dense = false;
     free(k->bits);
     k->bits = NULL;
@@ -328,7 +333,8 @@ static bool try_dependent(constrain_state *s, const state_mask *k, uint64_t *mas
         last = t;
         while (depth < t->n) {
             if (!step(m, &s->levels[depth], (uint8_t)t->bytes[depth], &s->levels[depth + 1], e)) return false;
-            if (s->levels[depth + 1].from == s->levels[depth + 1].to && !(s->levels[depth + 1].can_end && depth + 1 == t->n)) {
+            if (s->levels[depth + 1].from == s->levels[depth + 1].to &&
+                !(s->levels[depth + 1].can_end && depth + 1 == t->n)) {
                 dead_at = depth + 1;
                 /* An end that is no continuation: this very token would be allowed, longer ones are not. */
                 break;
@@ -369,7 +375,8 @@ bool constrain_accept_bytes(constrain_state *s, const char *bytes, size_t n, ern
     for (size_t i = 0; i < n; i++) {
         stacks next;
         bool ok = step(m, &at, (uint8_t)bytes[i], &next, e);
-        if (ok && next.from == next.to && !next.can_end) ok = ern_fail(e, ERN_ARG, "constraint: byte 0x%02x at %zu is not allowed", (uint8_t)bytes[i], i);
+        if (ok && next.from == next.to && !next.can_end)
+            ok = ern_fail(e, ERN_ARG, "constraint: byte 0x%02x at %zu is not allowed", (uint8_t)bytes[i], i);
         if (!ok) { m->n_pool = mark; return false; }
         at = next;
     }

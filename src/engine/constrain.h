@@ -27,7 +27,8 @@ constrain_vocab *constrain_vocab_from_bytes(const char *const *bytes, const size
 void constrain_vocab_close(constrain_vocab *v);
 size_t constrain_vocab_n(const constrain_vocab *v);
 
-enum constrain_kind { CONSTRAIN_GBNF, CONSTRAIN_EBNF, CONSTRAIN_REGEX, CONSTRAIN_SCHEMA, CONSTRAIN_CHOICE, CONSTRAIN_JSON_OBJECT };
+enum constrain_kind { CONSTRAIN_GBNF, CONSTRAIN_EBNF, CONSTRAIN_REGEX, CONSTRAIN_SCHEMA, CONSTRAIN_CHOICE,
+                      CONSTRAIN_JSON_OBJECT };
 
 /* text: the grammar, the pattern, the schema as JSON, or a JSON array of strings; unused for JSON_OBJECT. v is borrowed. */
 ern_constraint *constraint_open(const constrain_vocab *v, enum constrain_kind kind, const char *text, size_t n, ern_err *e);
@@ -37,7 +38,8 @@ size_t constraint_n_states(const ern_constraint *c);
 constrain_state *constrain_begin(ern_constraint *c, ern_err *e);
 void constrain_end(constrain_state *s);
 #define CONSTRAIN_MASK_WORDS(n_vocab) (((n_vocab) + 63) / 64)
-bool constrain_mask(constrain_state *s, uint64_t *mask, ern_err *e);        /* mask[CONSTRAIN_MASK_WORDS(n_vocab)], overwritten */
+/* mask[CONSTRAIN_MASK_WORDS(n_vocab)], overwritten */
+bool constrain_mask(constrain_state *s, uint64_t *mask, ern_err *e);
 bool constrain_accept(constrain_state *s, int32_t id, ern_err *e);
 bool constrain_accept_bytes(constrain_state *s, const char *bytes, size_t n, ern_err *e);   /* on failure unchanged */
 bool constrain_can_end(const constrain_state *s);

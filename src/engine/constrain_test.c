@@ -14,8 +14,10 @@
 #define MAX_LINE 65536
 
 /* Every byte, and pieces of several characters as real vocabularies have them. */
-static const char *const pieces[] = { "{\"", "\":", "\",", "\"}", "\": ", ", \"", "true", "false", "null", "[]", "{}", "\"a\"", "aa", "ab", "abc",
-                                      "12", "00", "1.", ".5", "-1", "\\n", "\\u", "\\\"", "中", "中国", "\xE4\xB8", "yes", "no", "yesno", "  ", "\n ", "}}", "]]", "]," };
+static const char *const pieces[] = { "{\"", "\":", "\",", "\"}", "\": ", ", \"", "true", "false", "null", "[]", "{}",
+                                      "\"a\"", "aa", "ab", "abc",
+                                      "12", "00", "1.", ".5", "-1", "\\n", "\\u", "\\\"", "中", "中国", "\xE4\xB8", "yes",
+                                          "no", "yesno", "  ", "\n ", "}}", "]]", "]," };
 #define N_PIECES (sizeof pieces / sizeof pieces[0])
 #define N_VOCAB (256 + N_PIECES + 2)        /* the last two are special: no bytes */
 
@@ -52,7 +54,8 @@ static void check_mask(constrain_state *s, ern_constraint *c, const char *prefix
         assert_true(constrain_accept_bytes(copy, prefix, n_prefix, NULL));
         const bool is_taken = constrain_accept(copy, (int32_t)id, NULL);
         if (is_taken != is_set(mask, id))
-            fail_msg("%s after \"%.*s\": token %zu is %s the mask but %s", what, (int)n_prefix, prefix, id, is_set(mask, id) ? "in" : "not in",
+            fail_msg("%s after \"%.*s\": token %zu is %s the mask but %s", what, (int)n_prefix, prefix, id,
+                     is_set(mask, id) ? "in" : "not in",
                      is_taken ? "accepted" : "refused");
         constrain_end(copy);
     }
@@ -67,11 +70,13 @@ static bool matches(ern_constraint *c, const char *text, size_t n) {
 }
 
 static void check_case(const constrain_vocab *v, const json_t *line) {
-    const char *text = json_string_value(json_object_get(line, "text")), *error = json_string_value(json_object_get(line, "error"));
+    const char *text = json_string_value(json_object_get(line, "text")), *error =
+        json_string_value(json_object_get(line, "error"));
     ern_err e = { 0 };
     size_t i;
     json_t *item;
-    ern_constraint *c = constraint_open(v, kind_of(json_string_value(json_object_get(line, "kind"))), text, strlen(text), &e);
+    ern_constraint *c = constraint_open(v, kind_of(json_string_value(json_object_get(line, "kind"))), text,
+                                        strlen(text), &e);
     if (error) {
         if (c) fail_msg("%s: accepted, an error with \"%s\" wanted", text, error);
         if (!strstr(e.text, error)) fail_msg("%s: error \"%s\", one with \"%s\" wanted", text, e.text, error);
@@ -90,7 +95,8 @@ static void check_case(const constrain_vocab *v, const json_t *line) {
         constrain_end(s);
     }
     json_array_foreach(json_object_get(line, "bad"), i, item)
-        if (matches(c, json_string_value(item), json_string_length(item))) fail_msg("%s: takes %s", text, json_string_value(item));
+        if (matches(c, json_string_value(item), json_string_length(item)))
+            fail_msg("%s: takes %s", text, json_string_value(item));
     constraint_close(c);
 }
 
@@ -173,7 +179,8 @@ static void test_long_answers_keep_little(void **state) {
     constrain_end(s);
     s = constrain_begin(c, &e);
     assert_true(constrain_accept_bytes(s, "[", 1, &e));
-    for (int i = 0; i < 100000; i++) assert_true(constrain_accept_bytes(s, "[", 1, &e));      /* deep nesting survives the sweep */
+    /* deep nesting survives the sweep */
+    for (int i = 0; i < 100000; i++) assert_true(constrain_accept_bytes(s, "[", 1, &e));
     for (int i = 0; i < 100001; i++) assert_true(constrain_accept_bytes(s, "]", 1, &e));
     assert_true(constrain_can_end(s));
     constrain_end(s);
@@ -183,7 +190,8 @@ static void test_long_answers_keep_little(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases), cmocka_unit_test(test_tokens_outside_fail), cmocka_unit_test(test_dead_end_is_an_error),
+        cmocka_unit_test(test_cases), cmocka_unit_test(test_tokens_outside_fail),
+            cmocka_unit_test(test_dead_end_is_an_error),
         cmocka_unit_test(test_long_answers_keep_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,8 @@ constrain_vocab *constrain_vocab_from_bytes(const char *const *bytes, const size
         goto out;
     }
     for (size_t i = 0; i < n_vocab; i++) {
-        if (lengths[i] > UINT16_MAX) { ern_fail(e, ERN_LIMIT, "token %zu of %zu bytes: at most %d", i, lengths[i], UINT16_MAX); goto out; }
+        if (lengths[i] > UINT16_MAX)
+            { ern_fail(e, ERN_LIMIT, "token %zu of %zu bytes: at most %d", i, lengths[i], UINT16_MAX); goto out; }
         total += lengths[i];
     }
     v->n_vocab = n_vocab;
@@ -64,7 +65,8 @@ constrain_vocab *constrain_vocab_from_bytes(const char *const *bytes, const size
     for (size_t i = 0; i < n_vocab; i++) {
         if (lengths[i] == 0) continue;
         memcpy(v->pool + used, bytes[i], lengths[i]);
-        v->by_id[i] = v->tokens[v->n_tokens++] = (vocab_token){ .bytes = v->pool + used, .n = (uint32_t)lengths[i], .id = (int32_t)i };
+        v->by_id[i] = v->tokens[v->n_tokens++] = (vocab_token){ .bytes = v->pool + used, .n = (uint32_t)lengths[i],
+                                                                .id = (int32_t)i };
         used += lengths[i];
     }
     qsort(v->tokens, v->n_tokens, sizeof *v->tokens, by_bytes);
@@ -91,7 +93,8 @@ constrain_vocab *constrain_vocab_open(const ern_tokenizer *t, size_t n_vocab, er
     const size_t n_known = tokenizer_n_tokens(t) < n_vocab ? tokenizer_n_tokens(t) : n_vocab;
     int32_t before = -1;
     ern_buf all = { 0 }, one = { 0 };
-    size_t *lengths = mem_zalloc(n_vocab, sizeof *lengths, "vocabulary", e), *at = mem_zalloc(n_vocab, sizeof *at, "vocabulary", e);
+    size_t *lengths = mem_zalloc(n_vocab, sizeof *lengths, "vocabulary", e), *at =
+        mem_zalloc(n_vocab, sizeof *at, "vocabulary", e);
     const char **bytes = mem_zalloc(n_vocab, sizeof *bytes, "vocabulary", e);
     if (!lengths || !at || !bytes) goto out;
     for (size_t i = 0; i < n_known && before < 0; i++)
@@ -102,7 +105,8 @@ constrain_vocab *constrain_vocab_open(const ern_tokenizer *t, size_t n_vocab, er
     for (size_t i = 0; i < n_known; i++) {
         const enum token_type type = tokenizer_type(t, (int32_t)i);
         const int32_t pair[2] = { before, (int32_t)i };
-        if (!tokenizer_piece(t, (int32_t)i) || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || type == TOKEN_UNUSED) continue;
+        if (!tokenizer_piece(t, (int32_t)i) || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || type == TOKEN_UNUSED)
+            continue;
         buf_clear(&one);
         if (!tokenizer_decode(t, pair, 2, false, &one, e)) goto out;
         if (one.len <= prefix) continue;

@@ -160,7 +160,8 @@ static size_t split(ern_grammar *g, const uint8_t *low, const uint8_t *high, siz
 }
 
 g_node grammar_range(ern_grammar *g, uint32_t low, uint32_t high) {
-    static const uint32_t bounds[][2] = { { 0, 0x7F }, { 0x80, 0x7FF }, { 0x800, 0xD7FF }, { 0xE000, 0xFFFF }, { 0x10000, 0x10FFFF } };
+    static const uint32_t bounds[][2] = { { 0, 0x7F }, { 0x80, 0x7FF }, { 0x800, 0xD7FF }, { 0xE000, 0xFFFF },
+                                          { 0x10000, 0x10FFFF } };
     g_node pieces[MAX_PIECES];
     size_t n = 0;
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {

@@ -46,7 +46,8 @@ static bool grow(void **pool, size_t *cap, size_t wanted, size_t size, ern_err *
 
 static bool new_state(compiler *c, uint32_t *out) {
     if (c->n >= 4 * GRAMMAR_MAX_STATES)
-        return ern_fail(c->e, ERN_LIMIT, "grammar: a rule needs more than %zu states; use smaller repeat counts", 4 * GRAMMAR_MAX_STATES);
+        return ern_fail(c->e, ERN_LIMIT, "grammar: a rule needs more than %zu states; use smaller repeat counts",
+                        4 * GRAMMAR_MAX_STATES);
     if (!grow((void **)&c->first, &c->cap, c->n + 1, sizeof *c->first, c->e)) return false;
     c->first[c->n] = NONE;
     *out = (uint32_t)c->n++;
@@ -87,19 +88,22 @@ static bool build_repeat(compiler *c, const g_item *item, uint32_t from, uint32_
 static bool build(compiler *c, g_node node, uint32_t from, uint32_t *end, int depth) {
     const g_item *item = &c->g->nodes[node];
     uint32_t at = from, part;
-    if (depth > 4 * GRAMMAR_MAX_DEPTH) return ern_fail(c->e, ERN_LIMIT, "grammar: nested deeper than %d", 4 * GRAMMAR_MAX_DEPTH);
+    if (depth > 4 * GRAMMAR_MAX_DEPTH)
+        return ern_fail(c->e, ERN_LIMIT, "grammar: nested deeper than %d", 4 * GRAMMAR_MAX_DEPTH);
     switch (item->kind) {
     case G_EMPTY: break;
     case G_LITERAL:
         for (uint32_t i = 0; i < item->b; i++) {
             const uint8_t byte = c->g->bytes[item->a + i];
-            if (!new_state(c, &part) || !new_edge(c, at, (nfa_edge){ .kind = 1, .low = byte, .high = byte, .to = part })) return false;
+            if (!new_state(c, &part) || !new_edge(c, at, (nfa_edge){ .kind = 1, .low = byte, .high = byte, .to = part }))
+                return false;
             at = part;
         }
         break;
     case G_BYTES:
         if (!new_state(c, &part)) return false;
-        if (!new_edge(c, at, (nfa_edge){ .kind = 1, .low = (uint8_t)item->a, .high = (uint8_t)item->b, .to = part })) return false;
+        if (!new_edge(c, at, (nfa_edge){ .kind = 1, .low = (uint8_t)item->a, .high = (uint8_t)item->b, .to = part }))
+            return false;
         at = part;
         break;
     case G_REF:
@@ -228,7 +232,8 @@ static bool put_edges(compiler *c, uint32_t s, g_state *state, uint32_t base) {
         if (has[b]) {
             uint32_t next;
             if (!target(c, s, false, b, &next)) return false;
-            if (!grow((void **)&c->out.edges, &c->cap_out_edges, c->out.n_edges + 1, sizeof *c->out.edges, c->e)) return false;
+            if (!grow((void **)&c->out.edges, &c->cap_out_edges, c->out.n_edges + 1, sizeof *c->out.edges, c->e))
+                return false;
             c->out.edges[c->out.n_edges++] = (g_edge){ (uint8_t)b, (uint8_t)(to - 1), base + next };
             state->n_edges++;
         }
@@ -342,12 +347,14 @@ static void find_nullable(const g_automata *a, bool *nullable, uint32_t *stack, 
     }
 }
 
-/* Depth-first over "r calls q before any byte"; a rule met again on the path is left-recursive. color: 0, 1 on path, 2 done. */
+/* Depth-first over "r calls q before any byte"; a rule met again on the path is left-recursive. color: 0, 1 on path, 2
+ * done. */
 static bool visit(const compiler *c, const bool *nullable, uint32_t r, uint8_t *color, int depth) {
     const g_automata *a = &c->out;
     uint32_t states[64];
     size_t n = 0;
-    if (depth > GRAMMAR_MAX_DEPTH) return ern_fail(c->e, ERN_LIMIT, "grammar: rules nested deeper than %d before a first character", GRAMMAR_MAX_DEPTH);
+    if (depth > GRAMMAR_MAX_DEPTH)
+        return ern_fail(c->e, ERN_LIMIT, "grammar: rules nested deeper than %d before a first character", GRAMMAR_MAX_DEPTH);
     color[r] = 1;
     states[n++] = a->starts[r];
     for (size_t at = 0; at < n; at++) {
@@ -362,7 +369,8 @@ static bool visit(const compiler *c, const bool *nullable, uint32_t r, uint8_t *
             for (size_t k = 0; k < n; k++) is_known |= states[k] == call->to;
             if (!nullable[call->rule] || is_known) continue;
             if (n == sizeof states / sizeof states[0])
-                return ern_fail(c->e, ERN_LIMIT, "grammar: rule \"%s\" begins with too many optional parts", c->g->rules[r].name);
+                return ern_fail(c->e, ERN_LIMIT, "grammar: rule \"%s\" begins with too many optional parts",
+                                c->g->rules[r].name);
             states[n++] = call->to;
         }
     }

@@ -60,7 +60,8 @@ static bool skip_comment(parser *s, const char *open, const char *close) {
     if (!starts(s, open)) return false;
     const char *p = s->p + strlen(open);
     for (; p < s->end; p++)
-        if ((size_t)(s->end - p) >= strlen(close) && memcmp(p, close, strlen(close)) == 0) { s->p = p + strlen(close); return true; }
+        if ((size_t)(s->end - p) >= strlen(close) && memcmp(p, close, strlen(close)) == 0)
+            { s->p = p + strlen(close); return true; }
     bad(s, "a comment without an end");
     s->p = s->end;
     return true;
@@ -80,7 +81,8 @@ static void skip(parser *s, bool takes_newlines) {
 }
 
 static bool is_name_char(char c, bool is_first) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!is_first && (c == '-' || (c >= '0' && c <= '9')));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+        (!is_first && (c == '-' || (c >= '0' && c <= '9')));
 }
 
 static bool parse_name(parser *s, char *name) {
@@ -99,7 +101,8 @@ static bool parse_hex(parser *s, int least, int most, uint32_t *out) {
     uint32_t v = 0;
     int n = 0;
     while (n < most && s->p < s->end && hex(*s->p) >= 0) { v = v << 4 | (uint32_t)hex(*s->p++); n++; }
-    if (n < least || v > 0x10FFFF || (v >= 0xD800 && v <= 0xDFFF)) { bad(s, "not the hexadecimal number of a character"); return false; }
+    if (n < least || v > 0x10FFFF || (v >= 0xD800 && v <= 0xDFFF))
+        { bad(s, "not the hexadecimal number of a character"); return false; }
     *out = v;
     return true;
 }
@@ -123,8 +126,11 @@ static bool parse_char(parser *s, uint32_t *out) {
     case 'x': return parse_hex(s, 2, 2, out);
     case 'u': return parse_hex(s, 4, 4, out);
     case 'U': return parse_hex(s, 8, 8, out);
-    case '\\': case '"': case '\'': case '[': case ']': case '-': case '^': case '/': case '.': *out = (uint32_t)c; return true;
-    default: s->p--; bad(s, "an unknown escape (known: \\n \\r \\t \\xHH \\uHHHH \\UHHHHHHHH and quoted punctuation)"); return false;
+    case '\\': case '"': case '\'': case '[': case ']': case '-': case '^': case '/': case '.': *out =
+        (uint32_t)c; return true;
+    default: s->p--; bad(s,
+                         "an unknown escape (known: \\n \\r \\t \\xHH \\uHHHH \\UHHHHHHHH and punctuation)");
+        return false;
     }
 }
 
@@ -218,7 +224,8 @@ static g_node parse_bracket(parser *s, const char *close, uint32_t least, uint32
     const g_node inner = parse_alternatives(s, true);
     if (!inner) return 0;
     skip(s, true);
-    if (s->p >= s->end || *s->p != *close) return bad(s, *close == ')' ? "\")\" wanted" : *close == ']' ? "\"]\" wanted" : "\"}\" wanted");
+    if (s->p >= s->end || *s->p != *close)
+        return bad(s, *close == ')' ? "\")\" wanted" : *close == ']' ? "\"]\" wanted" : "\"}\" wanted");
     s->p++;
     s->depth--;
     return grammar_repeat(s->g, inner, least, most);

@@ -75,18 +75,25 @@ static g_node any_char(ern_grammar *g) {
     static const g_range not_d[] = { { '0', '9' }, { 'A', 'C' }, { 'E', 'F' }, { 'a', 'c' }, { 'e', 'f' } };
     static const g_range d[] = { { 'D', 'D' }, { 'd', 'd' } }, high[] = { { '8', '9' }, { 'A', 'B' }, { 'a', 'b' } };
     static const g_range low[] = { { 'C', 'F' }, { 'c', 'f' } };
-    const g_node hex = grammar_class(g, hex_digits, 3, false), three = grammar_repeat(g, hex, 3, 3), two = grammar_repeat(g, hex, 2, 2);
+    const g_node hex = grammar_class(g, hex_digits, 3, false), three = grammar_repeat(g, hex, 3, 3), two =
+        grammar_repeat(g, hex, 2, 2);
     const g_node letter_d = grammar_class(g, d, 2, false);
-    const g_node pair = SEQ(g, letter_d, grammar_class(g, high, 3, false), two, grammar_text(g, "\\u"), letter_d, grammar_class(g, low, 2, false), two);
-    const g_node unicode = ALT(g, SEQ(g, grammar_class(g, not_d, 5, false), three), SEQ(g, letter_d, grammar_range(g, '0', '7'), two), pair);
-    static const g_range short_escapes[] = { { '"', '"' }, { '\\', '\\' }, { '/', '/' }, { 'b', 'b' }, { 'f', 'f' }, { 'n', 'n' }, { 'r', 'r' }, { 't', 't' } };
-    const g_node escaped = SEQ(g, grammar_text(g, "\\"), ALT(g, grammar_class(g, short_escapes, 8, false), SEQ(g, grammar_text(g, "u"), unicode)));
+    const g_node pair = SEQ(g, letter_d, grammar_class(g, high, 3, false), two, grammar_text(g, "\\u"), letter_d,
+                            grammar_class(g, low, 2, false), two);
+    const g_node unicode = ALT(g, SEQ(g, grammar_class(g, not_d, 5, false), three),
+                               SEQ(g, letter_d, grammar_range(g, '0', '7'), two), pair);
+    static const g_range short_escapes[] = { { '"', '"' }, { '\\', '\\' }, { '/', '/' }, { 'b', 'b' }, { 'f', 'f' },
+                                             { 'n', 'n' }, { 'r', 'r' }, { 't', 't' } };
+    const g_node escaped =
+        SEQ(g, grammar_text(g, "\\"), ALT(g, grammar_class(g, short_escapes, 8, false),
+                                          SEQ(g, grammar_text(g, "u"), unicode)));
     return ALT(g, grammar_class(g, special, 3, true), escaped);
 }
 
 g_node grammar_json_chars(ern_grammar *g, uint64_t least, uint64_t most) {
     if (least > 100000 || (most != UINT64_MAX && most > 100000))
-        return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: minLength and maxLength up to 100000 can be decided while writing");
+        return grammar_fail(g, ERN_ARG, 0, 0,
+                            "JSON Schema: minLength and maxLength up to 100000 can be decided while writing");
     return grammar_repeat(g, any_char(g), (uint32_t)least, most == UINT64_MAX ? GRAMMAR_UNBOUNDED : (uint32_t)most);
 }
 
@@ -105,20 +112,24 @@ bool grammar_json_rules(ern_grammar *g, json_rules *r) {
     const g_node ws = grammar_ref(g, r->ws), value = grammar_ref(g, r->value), string = grammar_ref(g, r->string);
     const g_node digit = grammar_range(g, '0', '9'), digits = grammar_repeat(g, digit, 1, GRAMMAR_UNBOUNDED);
     const g_node whole = SEQ(g, grammar_repeat(g, grammar_text(g, "-"), 0, 1),
-                             ALT(g, grammar_text(g, "0"), SEQ(g, grammar_range(g, '1', '9'), grammar_repeat(g, digit, 0, GRAMMAR_UNBOUNDED))));
+                             ALT(g, grammar_text(g, "0"),
+                                 SEQ(g, grammar_range(g, '1', '9'), grammar_repeat(g, digit, 0, GRAMMAR_UNBOUNDED))));
     static const g_range exponent[] = { { 'E', 'E' }, { 'e', 'e' } }, sign[] = { { '+', '+' }, { '-', '-' } };
     const g_node fraction = SEQ(g, grammar_text(g, "."), digits);
-    const g_node power = SEQ(g, grammar_class(g, exponent, 2, false), grammar_repeat(g, grammar_class(g, sign, 2, false), 0, 1), digits);
+    const g_node power = SEQ(g, grammar_class(g, exponent, 2, false),
+                             grammar_repeat(g, grammar_class(g, sign, 2, false), 0, 1), digits);
     const g_node comma = SEQ(g, ws, grammar_text(g, ","), ws), member = SEQ(g, string, ws, grammar_text(g, ":"), ws, value);
     grammar_rule(g, "ws", grammar_repeat(g, grammar_class(g, spaces, 3, false), 0, SCHEMA_MAX_SPACE));
     grammar_rule(g, "string", SEQ(g, grammar_text(g, "\""), grammar_json_chars(g, 0, UINT64_MAX), grammar_text(g, "\"")));
     grammar_rule(g, "integer", whole);
     grammar_rule(g, "number", SEQ(g, whole, grammar_repeat(g, fraction, 0, 1), grammar_repeat(g, power, 0, 1)));
     grammar_rule(g, "object", SEQ(g, grammar_text(g, "{"), ws,
-                                  grammar_repeat(g, SEQ(g, member, grammar_repeat(g, SEQ(g, comma, member), 0, GRAMMAR_UNBOUNDED), ws), 0, 1),
+                                  grammar_repeat(g, SEQ(g, member, grammar_repeat(g, SEQ(g, comma, member), 0,
+                                          GRAMMAR_UNBOUNDED), ws), 0, 1),
                                   grammar_text(g, "}")));
     grammar_rule(g, "array", SEQ(g, grammar_text(g, "["), ws,
-                                 grammar_repeat(g, SEQ(g, value, grammar_repeat(g, SEQ(g, comma, value), 0, GRAMMAR_UNBOUNDED), ws), 0, 1),
+                                 grammar_repeat(g, SEQ(g, value, grammar_repeat(g, SEQ(g, comma, value), 0,
+                                         GRAMMAR_UNBOUNDED), ws), 0, 1),
                                  grammar_text(g, "]")));
     grammar_rule(g, "value", ALT(g, grammar_ref(g, r->object), grammar_ref(g, r->array), string, grammar_ref(g, r->number),
                                  grammar_text(g, "true"), grammar_text(g, "false"), grammar_text(g, "null")));
@@ -164,7 +175,8 @@ static g_node number_value(ern_grammar *g, const json_t *v) {
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x) break;
     }
-    return x == floor(x) && fabs(x) < 1e15 ? SEQ(g, grammar_text(g, text), grammar_repeat(g, grammar_text(g, ".0"), 0, 1)) : grammar_text(g, text);
+    return x == floor(x) && fabs(x) < 1e15
+        ? SEQ(g, grammar_text(g, text), grammar_repeat(g, grammar_text(g, ".0"), 0, 1)) : grammar_text(g, text);
 }
 
 static g_node list_value(ern_grammar *g, const json_rules *r, const json_t *v) {
@@ -229,10 +241,13 @@ static g_node except(ern_grammar *g, const name_text *names, size_t n, size_t at
         const size_t used = utf8_decode(names[i].s + at, names[i].n - at, &cp);
         size_t j = i + 1;
         while (j < n && names[j].n > at && utf8_decode(names[j].s + at, names[j].n - at, &other) == used && other == cp) j++;
-        if (n_taken == 256 || cp < 0) return grammar_fail(g, ERN_LIMIT, 0, 0, "JSON Schema: too many different property names beside additionalProperties");
+        if (n_taken == 256 || cp < 0)
+            return grammar_fail(g, ERN_LIMIT, 0, 0,
+                                "JSON Schema: too many different property names beside additionalProperties");
         const g_range one = { (uint32_t)cp, (uint32_t)cp };
         taken[n_taken++] = one;
-        parts[n_parts++] = SEQ(g, grammar_json_string_char(g, &one, 1, false), except(g, names + i, j - i, at + used, depth + 1));
+        parts[n_parts++] = SEQ(g, grammar_json_string_char(g, &one, 1, false),
+                               except(g, names + i, j - i, at + used, depth + 1));
         i = j;
     }
     parts[n_parts++] = SEQ(g, grammar_json_string_char(g, taken, n_taken, true), any);

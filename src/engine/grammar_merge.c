@@ -6,7 +6,8 @@
 #include "engine/grammar_schema.h"
 
 bool schema_is_annotation(const char *keyword) {
-    static const char *const names[] = { "title", "description", "default", "examples", "example", "$comment", "deprecated", "readOnly",
+    static const char *const names[] = { "title", "description", "default", "examples", "example", "$comment",
+                                         "deprecated", "readOnly",
                                          "writeOnly", "$schema", "$id", "$anchor", "$defs", "definitions", "contentEncoding",
                                          "contentMediaType", "$vocabulary", "$dynamicAnchor", "id" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -59,7 +60,8 @@ const json_t *schema_resolve(ern_grammar *g, const json_t *root, const char *poi
     const char *own = json_string_value(json_object_get(root, "$id"));
     if (own && strncmp(pointer, own, strlen(own)) == 0 && pointer[0] != '#') pointer += strlen(own);
     if (*pointer == '\0' || strcmp(pointer, "#") == 0) return root;
-    if (*pointer != '#') { grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: $ref \"%.200s\" leaves the document", pointer); return NULL; }
+    if (*pointer != '#')
+        { grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: $ref \"%.200s\" leaves the document", pointer); return NULL; }
     if (pointer[1] != '/') at = find_anchor(root, pointer + 1, 0);
     else for (const char *p = pointer + 1; at && *p == '/';) {
         const char *end = strchr(p + 1, '/');
@@ -80,7 +82,9 @@ const json_t *schema_resolve(ern_grammar *g, const json_t *root, const char *poi
 /* ---- conjunction ---------------------------------------------------------------------------------- */
 
 static json_t *fail_merge(ern_grammar *g, const char *keyword) {
-    grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: \"%.100s\" said twice in different ways (allOf, or beside $ref or anyOf) cannot be decided while writing", keyword);
+    grammar_fail(g, ERN_ARG, 0, 0,
+                 "JSON Schema: \"%.100s\" said twice in different ways (allOf, or beside $ref or anyOf) "
+                 "cannot be decided while writing", keyword);
     return NULL;
 }
 
@@ -144,13 +148,16 @@ static json_t *merge_properties(ern_grammar *g, const json_t *a, const json_t *b
 
 /* The stricter of two numbers. */
 static json_t *tighter(const json_t *a, const json_t *b, bool takes_more) {
-    const bool a_wins = takes_more ? json_number_value(a) >= json_number_value(b) : json_number_value(a) <= json_number_value(b);
+    const bool a_wins = takes_more ? json_number_value(a) >= json_number_value(b)
+        : json_number_value(a) <= json_number_value(b);
     return json_incref((json_t *)(uintptr_t)(a_wins ? a : b));
 }
 
 static json_t *merge_keyword(ern_grammar *g, const char *key, const json_t *a, const json_t *b) {
-    static const char *const more[] = { "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains" };
-    static const char *const less[] = { "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains" };
+    static const char *const more[] = { "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties",
+                                        "minContains" };
+    static const char *const less[] = { "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties",
+                                        "maxContains" };
     if (schema_is_annotation(key) || json_equal(a, b)) return json_incref((json_t *)(uintptr_t)a);
     for (size_t i = 0; i < 6; i++) {
         if (strcmp(key, more[i]) == 0 && json_is_number(a) && json_is_number(b)) return tighter(a, b, true);
@@ -166,7 +173,8 @@ static json_t *merge_keyword(ern_grammar *g, const char *key, const json_t *a, c
         return NULL;
     }
     if (strcmp(key, "properties") == 0 || strcmp(key, "patternProperties") == 0) return merge_properties(g, a, b);
-    if (strcmp(key, "items") == 0 || strcmp(key, "additionalProperties") == 0 || strcmp(key, "propertyNames") == 0) return schema_merge(g, a, b);
+    if (strcmp(key, "items") == 0 || strcmp(key, "additionalProperties") == 0 || strcmp(key, "propertyNames") == 0)
+        return schema_merge(g, a, b);
     if (strcmp(key, "allOf") == 0) return merge_lists(a, b, true);
     return fail_merge(g, key);
 }
@@ -235,7 +243,8 @@ static bool types_are_disjoint(const json_t *a, const json_t *b) {
     if (!a || !b) return false;
     for (size_t i = 0; i < 7; i++) {
         const bool is_integer = i == 2;
-        if ((type_has(a, names[i]) || (is_integer && type_has(a, "number"))) && (type_has(b, names[i]) || (is_integer && type_has(b, "number"))))
+        if ((type_has(a, names[i]) || (is_integer && type_has(a, "number"))) &&
+            (type_has(b, names[i]) || (is_integer && type_has(b, "number"))))
             return false;
     }
     return true;
@@ -255,27 +264,33 @@ bool schema_are_disjoint(const json_t *root, ern_grammar *g, const json_t *a, co
     json_t *item, *x, *y;
     size_t i, k;
     if (depth > 8) return false;
-    if (json_is_string(json_object_get(a, "$ref"))) a = schema_resolve(g, root, json_string_value(json_object_get(a, "$ref")));
-    if (json_is_string(json_object_get(b, "$ref"))) b = schema_resolve(g, root, json_string_value(json_object_get(b, "$ref")));
+    if (json_is_string(json_object_get(a, "$ref")))
+        a = schema_resolve(g, root, json_string_value(json_object_get(a, "$ref")));
+    if (json_is_string(json_object_get(b, "$ref")))
+        b = schema_resolve(g, root, json_string_value(json_object_get(b, "$ref")));
     if (!json_is_object(a) || !json_is_object(b)) return json_is_false(a) || json_is_false(b);
     if (types_are_disjoint(json_object_get(a, "type"), json_object_get(b, "type"))) return true;
     json_t *va = values_of(a), *vb = values_of(b);
     bool is_disjoint = va && vb;
-    if (is_disjoint) json_array_foreach(va, i, x) json_array_foreach(vb, k, y) is_disjoint = is_disjoint && !json_equal(x, y);
+    if (is_disjoint)
+        json_array_foreach(va, i, x) json_array_foreach(vb, k, y) is_disjoint = is_disjoint && !json_equal(x, y);
     json_decref(va);
     json_decref(vb);
     if (is_disjoint) return true;
     /* Objects: a property that both require, with disjoint values; or one that one requires and the other forbids. */
     const json_t *pa = json_object_get(a, "properties"), *pb = json_object_get(b, "properties");
-    const bool both_objects = type_has(json_object_get(a, "type"), "object") && type_has(json_object_get(b, "type"), "object") &&
+    const bool both_objects = type_has(json_object_get(a, "type"), "object") &&
+        type_has(json_object_get(b, "type"), "object") &&
                               json_is_string(json_object_get(a, "type")) && json_is_string(json_object_get(b, "type"));
     if (!both_objects) return false;
     json_object_foreach((json_t *)(uintptr_t)pa, key, item) {
         const json_t *other = json_object_get(pb, key);
-        if (other && is_required(a, key) && is_required(b, key) && schema_are_disjoint(root, g, item, other, depth + 1)) return true;
+        if (other && is_required(a, key) && is_required(b, key) && schema_are_disjoint(root, g, item, other, depth + 1))
+            return true;
         if (!other && is_required(a, key) && json_is_false(json_object_get(b, "additionalProperties"))) return true;
     }
     json_object_foreach((json_t *)(uintptr_t)pb, key, item)
-        if (!json_object_get(pa, key) && is_required(b, key) && json_is_false(json_object_get(a, "additionalProperties"))) return true;
+        if (!json_object_get(pa, key) && is_required(b, key) &&
+            json_is_false(json_object_get(a, "additionalProperties"))) return true;
     return false;
 }

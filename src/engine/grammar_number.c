@@ -12,7 +12,8 @@
 #define MAX_DIGITS 340          /* the largest double has 309 digits before the point */
 #define MAX_WHOLE 1e15          /* bounds of whole numbers stay exact in a double */
 
-static g_node digits(ern_grammar *g, uint32_t least, uint32_t most) { return grammar_repeat(g, grammar_range(g, '0', '9'), least, most); }
+static g_node digits(ern_grammar *g, uint32_t least, uint32_t most) { return grammar_repeat(g,
+        grammar_range(g, '0', '9'), least, most); }
 static g_node digit_range(ern_grammar *g, char a, char b) { return grammar_range(g, (uint8_t)a, (uint8_t)b); }
 
 /* Digit strings of exactly n digits between low and high (NULL: no bound on that side), both of n digits. */
@@ -46,7 +47,8 @@ static g_node whole_between(ern_grammar *g, double low, double high) {
     const size_t nb = strlen(b);
     if (na == nb) return same_length(g, a, b, na);
     parts[n_parts++] = same_length(g, a, NULL, na);
-    for (size_t n = na + 1; n < nb; n++) parts[n_parts++] = SEQ(g, grammar_range(g, '1', '9'), digits(g, (uint32_t)n - 1, (uint32_t)n - 1));
+    for (size_t n = na + 1; n < nb; n++)
+        parts[n_parts++] = SEQ(g, grammar_range(g, '1', '9'), digits(g, (uint32_t)n - 1, (uint32_t)n - 1));
     char least[MAX_DIGITS];
     memset(least, '0', nb);
     least[0] = '1';
@@ -54,7 +56,8 @@ static g_node whole_between(ern_grammar *g, double low, double high) {
     return grammar_alt(g, parts, n_parts);
 }
 
-static g_node nothing(ern_grammar *g) { return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: no number lies between the bounds"); }
+static g_node nothing(ern_grammar *g) { return grammar_fail(g, ERN_ARG, 0, 0,
+                                                            "JSON Schema: no number lies between the bounds"); }
 
 g_node grammar_integer_between(ern_grammar *g, const number_bounds *b) {
     double low = b->has_low ? ceil(b->low) : -INFINITY, high = b->has_high ? floor(b->high) : INFINITY;
@@ -88,11 +91,13 @@ static g_node decimals_after(ern_grammar *g, const decimals *low, const decimals
     const bool low_is_over = low && i >= low->n, high_is_over = high && i >= high->n;
     if (low_is_over && !low->is_open && !high) return digits(g, least, GRAMMAR_UNBOUNDED);
     if (high_is_over && (!low || low_is_over)) {        /* only zeros keep equal to high */
-        if (!high->is_open && !(low && low->is_open)) parts[n++] = grammar_repeat(g, grammar_text(g, "0"), 1, GRAMMAR_UNBOUNDED);
+        if (!high->is_open && !(low && low->is_open))
+            parts[n++] = grammar_repeat(g, grammar_text(g, "0"), 1, GRAMMAR_UNBOUNDED);
         return n ? grammar_alt(g, parts, n) : 0;
     }
     if (low_is_over && low->is_open && !high) {         /* zeros, then a digit that is none */
-        parts[n++] = SEQ(g, grammar_repeat(g, grammar_text(g, "0"), 0, GRAMMAR_UNBOUNDED), grammar_range(g, '1', '9'), digits(g, 0, GRAMMAR_UNBOUNDED));
+        parts[n++] = SEQ(g, grammar_repeat(g, grammar_text(g, "0"), 0, GRAMMAR_UNBOUNDED), grammar_range(g, '1', '9'),
+                         digits(g, 0, GRAMMAR_UNBOUNDED));
         return grammar_alt(g, parts, n);
     }
     if (a == b) {
@@ -150,15 +155,18 @@ static g_node positive_between(ern_grammar *g, double low, bool low_is_open, dou
     decimals dl = { .is_open = low_is_open }, dh = { .is_open = high_is_open };
     g_node parts[3], tail;
     size_t n = 0;
-    if (!split(low, a, at, &dl) || (isfinite(high) && !split(high, b, bt, &dh)) || low > MAX_WHOLE || (isfinite(high) && high > MAX_WHOLE))
-        return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: number bounds beyond 10^15 or with more than 20 decimals cannot be decided exactly");
+    if (!split(low, a, at, &dl) || (isfinite(high) && !split(high, b, bt, &dh)) || low > MAX_WHOLE ||
+        (isfinite(high) && high > MAX_WHOLE))
+        return grammar_fail(g, ERN_ARG, 0, 0,
+                            "JSON Schema: number bounds beyond 10^15 or with over 20 decimals cannot be decided exactly");
     const double from = floor(low), to = isfinite(high) ? floor(high) : INFINITY;
     if (from == to) {
         tail = fraction(g, &dl, &dh);
         return tail ? SEQ(g, grammar_text(g, a), tail) : 0;
     }
     if ((tail = fraction(g, &dl, NULL))) parts[n++] = SEQ(g, grammar_text(g, a), tail);
-    if (to - from > 1.0) parts[n++] = SEQ(g, whole_between(g, from + 1.0, isfinite(to) ? to - 1.0 : INFINITY), fraction(g, NULL, NULL));
+    if (to - from > 1.0)
+        parts[n++] = SEQ(g, whole_between(g, from + 1.0, isfinite(to) ? to - 1.0 : INFINITY), fraction(g, NULL, NULL));
     if (isfinite(to) && (tail = fraction(g, NULL, &dh))) parts[n++] = SEQ(g, grammar_text(g, b), tail);
     return n ? grammar_alt(g, parts, n) : 0;
 }
@@ -175,7 +183,8 @@ g_node grammar_number_between(ern_grammar *g, const number_bounds *b) {
     if (low < 0.0) {                                    /* "-0" is left out: 0 stands among the others */
         const double from = high < 0.0 ? -high : 0.0;
         const bool is_open = high < 0.0 ? b->high_is_open : true;
-        if ((node = positive_between(g, from, is_open, -low, b->low_is_open))) parts[n++] = SEQ(g, grammar_text(g, "-"), node);
+        if ((node = positive_between(g, from, is_open, -low, b->low_is_open)))
+            parts[n++] = SEQ(g, grammar_text(g, "-"), node);
     }
     return g->is_failed ? 0 : n ? grammar_alt(g, parts, n) : nothing(g);
 }
@@ -185,13 +194,15 @@ g_node grammar_number_between(ern_grammar *g, const number_bounds *b) {
 /* Rule r says: the digits so far leave remainder r; more digits follow, or r is 0. */
 g_node grammar_integer_multiple(ern_grammar *g, uint32_t m) {
     char name[48];
-    if (m == 0 || m > 1000) return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: multipleOf from 1 to 1000 can be decided while writing");
+    if (m == 0 || m > 1000)
+        return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: multipleOf from 1 to 1000 can be decided while writing");
     for (uint32_t r = 0; r < m && !g->is_failed; r++) {
         g_node parts[11];
         size_t n = 0;
         for (uint32_t d = 0; d < 10; d++) {
             snprintf(name, sizeof name, "multiple-%u-%u", m, (r * 10 + d) % m);
-            parts[n++] = SEQ(g, grammar_bytes(g, (uint8_t)('0' + d), (uint8_t)('0' + d)), grammar_ref(g, grammar_declare(g, name)));
+            parts[n++] = SEQ(g, grammar_bytes(g, (uint8_t)('0' + d), (uint8_t)('0' + d)),
+                             grammar_ref(g, grammar_declare(g, name)));
         }
         if (r == 0) parts[n++] = grammar_empty(g);
         snprintf(name, sizeof name, "multiple-%u-%u", m, r);
@@ -201,13 +212,15 @@ g_node grammar_integer_multiple(ern_grammar *g, uint32_t m) {
     first[0] = grammar_text(g, "0");
     for (uint32_t d = 1; d < 10; d++) {
         snprintf(name, sizeof name, "multiple-%u-%u", m, d % m);
-        first[d] = SEQ(g, grammar_bytes(g, (uint8_t)('0' + d), (uint8_t)('0' + d)), grammar_ref(g, grammar_declare(g, name)));
+        first[d] = SEQ(g, grammar_bytes(g, (uint8_t)('0' + d), (uint8_t)('0' + d)),
+                       grammar_ref(g, grammar_declare(g, name)));
     }
     return SEQ(g, grammar_repeat(g, grammar_text(g, "-"), 0, 1), grammar_alt(g, first, 10));
 }
 
 g_node grammar_decimals(ern_grammar *g, uint32_t places) {
     const g_node whole = SEQ(g, grammar_repeat(g, grammar_text(g, "-"), 0, 1),
-                             ALT(g, grammar_text(g, "0"), SEQ(g, grammar_range(g, '1', '9'), digits(g, 0, GRAMMAR_UNBOUNDED))));
+                             ALT(g, grammar_text(g, "0"),
+                                 SEQ(g, grammar_range(g, '1', '9'), digits(g, 0, GRAMMAR_UNBOUNDED))));
     return places ? SEQ(g, whole, grammar_repeat(g, SEQ(g, grammar_text(g, "."), digits(g, 1, places)), 0, 1)) : whole;
 }

@@ -62,7 +62,8 @@ static bool add_shorthand(parser *s, range_set *set, char c) {
     static const g_range digits[] = { { '0', '9' } };
     static const g_range word[] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } };
     static const g_range space[] = { { 9, 13 }, { ' ', ' ' }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
-                                     { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
+                                     { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 },
+                                         { 0xFEFF, 0xFEFF } };
     const g_range *v = c == 'd' || c == 'D' ? digits : c == 'w' || c == 'W' ? word : space;
     const size_t n = v == digits ? 1 : v == word ? 4 : sizeof space / sizeof space[0];
     if (c >= 'A' && c <= 'Z') return add_complement(s, set, v, n);
@@ -136,7 +137,8 @@ static bool parse_escape(parser *s, range_set *set, bool *is_set, uint32_t *cp) 
 }
 
 static g_node emit_set(parser *s, const range_set *set, bool is_negated) {
-    return s->as_json ? grammar_json_string_char(s->g, set->v, set->n, is_negated) : grammar_class(s->g, set->v, set->n, is_negated);
+    return s->as_json ? grammar_json_string_char(s->g, set->v, set->n, is_negated)
+        : grammar_class(s->g, set->v, set->n, is_negated);
 }
 
 static bool parse_one(parser *s, uint32_t *cp) {
@@ -314,7 +316,8 @@ static bool has_open_choice(const char *text, size_t n) {
 g_node grammar_regex_node(ern_grammar *g, const char *pattern, size_t n, bool is_search, bool as_json) {
     parser s = { .g = g, .text = pattern, .p = pattern, .end = pattern + n, .as_json = as_json };
     const bool is_start = n > 0 && pattern[0] == '^', is_end = has_end_anchor(pattern, n);
-    if ((is_start || is_end) && has_open_choice(pattern, n)) return bad(&s, "put a choice between anchors into parentheses: ^(a|b)$");
+    if ((is_start || is_end) && has_open_choice(pattern, n))
+        return bad(&s, "put a choice between anchors into parentheses: ^(a|b)$");
     if (is_start) s.p++;
     if (is_end) s.end--;
     g_node parts[3], any = 0;
@@ -323,7 +326,8 @@ g_node grammar_regex_node(ern_grammar *g, const char *pattern, size_t n, bool is
     if (!body) return 0;
     if (s.p < s.end) return bad(&s, "\")\" without \"(\"");
     if (is_search && (!is_start || !is_end))
-        any = grammar_repeat(g, as_json ? grammar_json_string_char(g, NULL, 0, true) : grammar_range(g, 0, 0x10FFFF), 0, GRAMMAR_UNBOUNDED);
+        any = grammar_repeat(g, as_json ? grammar_json_string_char(g, NULL, 0, true) : grammar_range(g, 0, 0x10FFFF), 0,
+                             GRAMMAR_UNBOUNDED);
     if (is_search && !is_start) parts[n_parts++] = any;
     parts[n_parts++] = body;
     if (is_search && !is_end) parts[n_parts++] = any;

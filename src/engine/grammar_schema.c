@@ -35,7 +35,8 @@ static bool read_count(compiler *c, const json_t *s, const char *key, uint64_t f
     const json_t *v = json_object_get(s, key);
     *out = fallback;
     if (!v) return true;
-    if (json_is_real(v) && json_real_value(v) == (double)(json_int_t)json_real_value(v) && json_real_value(v) >= 0) *out = (uint64_t)json_real_value(v);
+    if (json_is_real(v) && json_real_value(v) == (double)(json_int_t)json_real_value(v) && json_real_value(v) >= 0)
+        *out = (uint64_t)json_real_value(v);
     else if (json_is_integer(v) && json_integer_value(v) >= 0) *out = (uint64_t)json_integer_value(v);
     else return refuse(c, key, "wants an integer of at least 0");
     return true;
@@ -44,12 +45,16 @@ static bool read_count(compiler *c, const json_t *s, const char *key, uint64_t f
 /* ---- keywords that are known, refused, or belong to a type --------------------------------------- */
 
 static const char *const string_words[] = { "minLength", "maxLength", "pattern", "format", NULL };
-static const char *const number_words[] = { "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", NULL };
+static const char *const number_words[] = { "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+                                            NULL };
 static const char *const array_words[] = { "items", "prefixItems", "minItems", "maxItems", "additionalItems", NULL };
-static const char *const object_words[] = { "properties", "required", "additionalProperties", "patternProperties", "minProperties",
+static const char *const object_words[] = { "properties", "required", "additionalProperties", "patternProperties",
+                                            "minProperties",
                                             "maxProperties", "propertyNames", NULL };
-static const char *const refused_words[] = { "not", "if", "then", "else", "contains", "minContains", "maxContains", "dependentRequired",
-                                             "dependentSchemas", "dependencies", "unevaluatedItems", "unevaluatedProperties", "uniqueItems",
+static const char *const refused_words[] = { "not", "if", "then", "else", "contains", "minContains", "maxContains",
+                                             "dependentRequired",
+                                             "dependentSchemas", "dependencies", "unevaluatedItems",
+                                                 "unevaluatedProperties", "uniqueItems",
                                              "$dynamicRef", "$recursiveRef", NULL };
 
 static bool is_in(const char *const *list, const char *word) {
@@ -71,9 +76,11 @@ static bool check_words(compiler *c, const json_t *s) {
         if (!is_in(refused_words, key)) continue;       /* unknown words are annotations, as the standard says */
         if (strcmp(key, "uniqueItems") == 0 && json_is_false(v)) continue;
         if (strcmp(key, "not") == 0 && (json_is_false(v))) continue;
-        if ((strcmp(key, "minContains") == 0 || strcmp(key, "maxContains") == 0) && !json_object_get(s, "contains")) continue;
+        if ((strcmp(key, "minContains") == 0 || strcmp(key, "maxContains") == 0) && !json_object_get(s, "contains"))
+            continue;
         if ((strcmp(key, "then") == 0 || strcmp(key, "else") == 0) && !json_object_get(s, "if")) continue;
-        if (strcmp(key, "unevaluatedProperties") == 0 && (json_is_true(v) || (json_is_false(v) && json_is_false(json_object_get(s, "additionalProperties"))))) continue;
+        if (strcmp(key, "unevaluatedProperties") == 0 &&
+            (json_is_true(v) || (json_is_false(v) && json_is_false(json_object_get(s, "additionalProperties"))))) continue;
         if (strcmp(key, "unevaluatedItems") == 0 && json_is_true(v)) continue;
         return refuse(c, key, CANNOT);
     }
@@ -83,7 +90,15 @@ static bool check_words(compiler *c, const json_t *s) {
 /* ---- strings ---------------------------------------------------------------------------------------- */
 
 static const char *format_pattern(const char *format) {
-#define YEAR_DAY "[0-9]{4}-(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|[0-9]{4}-(0[469]|11)-(0[1-9]|[12][0-9]|30)|[0-9]{4}-02-(0[1-9]|1[0-9]|2[0-8])"
+#define LONG_MONTH "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+#define SHORT_MONTH "(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+#define FEBRUARY "02-(0[1-9]|1[0-9]|2[0-8])"
+#define YEAR_DAY "[0-9]{4}-(" LONG_MONTH "|" SHORT_MONTH "|" FEBRUARY ")"
+#define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+#define PATH "[A-Za-z0-9._~!$&'()*+,;=:@-]*"
+#define QUERY "[A-Za-z0-9._~!$&'()*+,;=:@/?-]*"
+#define SCHEME "[A-Za-z][A-Za-z0-9+.-]*"
+#define HOST "[A-Za-z0-9._~-]+(:[0-9]{1,5})?"
 #define CLOCK "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 #define BYTE "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 #define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -93,12 +108,12 @@ static const char *format_pattern(const char *format) {
         { "time", "^" CLOCK "$" },
         { "date-time", "^(" YEAR_DAY ")T" CLOCK "$" },
         { "duration", "^P(([0-9]+Y)([0-9]+M)?([0-9]+D)?|([0-9]+M)([0-9]+D)?|([0-9]+D)|([0-9]+W))$" },
-        { "email", "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,32}(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,15})?@" LABEL "(\\." LABEL ")+$" },
+        { "email", "^" ATOM "{1,32}(\\." ATOM "{1,15})?@" LABEL "(\\." LABEL ")+$" },
         { "hostname", "^" LABEL "(\\." LABEL "){0,3}$" },
         { "ipv4", "^" BYTE "\\." BYTE "\\." BYTE "\\." BYTE "$" },
         { "ipv6", "^((" H4 ":){7}" H4 "|(" H4 ":){1,6}:" H4 "|::(" H4 ":){0,5}" H4 "|::)$" },
         { "uuid", "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$" },
-        { "uri", "^[A-Za-z][A-Za-z0-9+.-]*:(//[A-Za-z0-9._~-]+(:[0-9]{1,5})?)?(/[A-Za-z0-9._~!$&'()*+,;=:@-]*)*(\\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?(#[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?$" },
+        { "uri", "^" SCHEME ":(//" HOST ")?(/" PATH ")*(\\?" QUERY ")?(#" QUERY ")?$" },
         { "regex", NULL },
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -111,16 +126,20 @@ static g_node compile_string(compiler *c, const json_t *s) {
     const g_node quote = grammar_text(c->g, "\"");
     const bool has_length = json_object_get(s, "minLength") || json_object_get(s, "maxLength");
     uint64_t least, most;
-    if ((pattern && !json_is_string(pattern)) || (format && !json_is_string(format))) return refuse(c, pattern ? "pattern" : "format", "wants a string");
+    if ((pattern && !json_is_string(pattern)) || (format && !json_is_string(format)))
+        return refuse(c, pattern ? "pattern" : "format", "wants a string");
     if (pattern && format) return refuse(c, "format", "beside \"pattern\" " CANNOT);
     if ((pattern || format) && has_length) {
         if (format) return refuse(c, "minLength or maxLength", "beside \"format\" " CANNOT);
         return refuse(c, "minLength or maxLength", "beside \"pattern\" " CANNOT "; put the length into the pattern");
     }
-    if (pattern) return SEQ(c->g, quote, grammar_regex_node(c->g, json_string_value(pattern), json_string_length(pattern), true, true), quote);
+    if (pattern)
+        return SEQ(c->g, quote, grammar_regex_node(c->g, json_string_value(pattern), json_string_length(pattern), true,
+                                                   true), quote);
     if (format) {
         const char *text = format_pattern(json_string_value(format));
-        if (!text) return refuse(c, "format", "knows date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid and uri");
+        if (!text)
+            return refuse(c, "format", "knows date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid and uri");
         return SEQ(c->g, quote, grammar_regex_node(c->g, text, strlen(text), true, true), quote);
     }
     if (!has_length) return grammar_ref(c->g, c->r.string);
@@ -131,7 +150,8 @@ static g_node compile_string(compiler *c, const json_t *s) {
 
 /* ---- numbers ------------------------------------------------------------------------------------------ */
 
-static bool read_bound(compiler *c, const json_t *s, const char *key, bool is_open, bool takes_more, bool *has, bool *open, double *value) {
+static bool read_bound(compiler *c, const json_t *s, const char *key, bool is_open, bool takes_more, bool *has,
+                       bool *open, double *value) {
     const json_t *v = json_object_get(s, key);
     if (!v) return true;
     if (json_is_boolean(v)) {                           /* draft 4 wrote exclusiveMinimum: true beside minimum */
@@ -140,7 +160,8 @@ static bool read_bound(compiler *c, const json_t *s, const char *key, bool is_op
     }
     if (!json_is_number(v)) return refuse(c, key, "wants a number");
     const double x = json_number_value(v);
-    const bool is_tighter = !*has || (takes_more ? x > *value || (x == *value && is_open) : x < *value || (x == *value && is_open));
+    const bool is_tighter = !*has || (takes_more ? x > *value || (x == *value && is_open) : x < *value ||
+                                      (x == *value && is_open));
     if (is_tighter) { *has = true; *value = x; *open = is_open; }
     return true;
 }
@@ -183,10 +204,12 @@ static g_node more_items(compiler *c, g_node item, bool is_first, uint64_t least
     ern_grammar *g = c->g;
     const uint32_t unbounded = GRAMMAR_UNBOUNDED;
     if (most == 0) return grammar_empty(g);
-    if (least > 100000 || (most != UINT64_MAX && most > 100000)) return refuse(c, "minItems or maxItems", "up to 100000 can be decided while writing");
+    if (least > 100000 || (most != UINT64_MAX && most > 100000))
+        return refuse(c, "minItems or maxItems", "up to 100000 can be decided while writing");
     const g_node next = SEQ(g, comma(c), item);
     if (!is_first) return grammar_repeat(g, next, (uint32_t)least, most == UINT64_MAX ? unbounded : (uint32_t)most);
-    const g_node some = SEQ(g, item, grammar_repeat(g, next, least ? (uint32_t)least - 1 : 0, most == UINT64_MAX ? unbounded : (uint32_t)most - 1));
+    const g_node some = SEQ(g, item, grammar_repeat(g, next, least ? (uint32_t)least - 1 : 0, most == UINT64_MAX
+                                                    ? unbounded : (uint32_t)most - 1));
     return least ? some : grammar_repeat(g, some, 0, 1);
 }
 
@@ -206,10 +229,12 @@ static g_node compile_array(compiler *c, const json_t *s) {
         if (least > n_prefix) return refuse(c, "minItems", "wants more items than \"items\": false leaves");
         if (most > n_prefix) most = n_prefix;
     }
-    const g_node ws = grammar_ref(g, c->r.ws), any = items && !json_is_false(items) ? compile(c, items) : grammar_ref(g, c->r.value);
+    const g_node ws = grammar_ref(g, c->r.ws), any = items && !json_is_false(items) ? compile(c, items)
+        : grammar_ref(g, c->r.value);
     if (!any) return 0;
     /* From the last prefix item backwards: what may follow it, and whether it may be left out. */
-    g_node tail = more_items(c, any, n_prefix == 0, least > n_prefix ? least - n_prefix : 0, most == UINT64_MAX ? most : most - n_prefix);
+    g_node tail = more_items(c, any, n_prefix == 0, least > n_prefix ? least - n_prefix : 0, most == UINT64_MAX ? most
+                             : most - n_prefix);
     for (size_t i = n_prefix; i-- > 0 && tail;) {
         const g_node item = compile(c, json_array_get(prefix, i));
         if (!item) return 0;
@@ -277,7 +302,8 @@ static bool list_properties(compiler *c, const json_t *s, const json_t *addition
         bool is_known = json_object_get(properties, name) != NULL;
         for (size_t k = 0; k < p->n; k++) is_known = is_known || strcmp(p->names[k], name) == 0;
         if (is_known) continue;
-        if (json_is_false(additional)) return refuse(c, "required", "names a property that \"additionalProperties\": false forbids");
+        if (json_is_false(additional))
+            return refuse(c, "required", "names a property that \"additionalProperties\": false forbids");
         const g_node value = additional ? compile(c, additional) : grammar_ref(c->g, c->r.value);
         if (!value) return false;
         p->names[p->n] = name;
@@ -291,10 +317,12 @@ static bool list_properties(compiler *c, const json_t *s, const json_t *addition
 /* The key of properties that are not named. */
 static g_node other_key(compiler *c, const json_t *s, const property_list *p) {
     const json_t *names = json_object_get(s, "propertyNames");
-    if (!names || json_is_true(names)) return p->n ? grammar_json_key_except(c->g, p->names, p->lengths, p->n) : grammar_ref(c->g, c->r.string);
+    if (!names || json_is_true(names))
+        return p->n ? grammar_json_key_except(c->g, p->names, p->lengths, p->n) : grammar_ref(c->g, c->r.string);
     if (p->n) return refuse(c, "propertyNames", "beside \"properties\" " CANNOT);
     if (!json_is_object(names)) return refuse(c, "propertyNames", "wants a schema");
-    if (json_object_get(names, "enum") || json_object_get(names, "const") || json_object_get(names, "$ref")) return compile(c, names);
+    if (json_object_get(names, "enum") || json_object_get(names, "const") || json_object_get(names, "$ref"))
+        return compile(c, names);
     return compile_string(c, names);
 }
 
@@ -304,13 +332,15 @@ static g_node other_member(compiler *c, const json_t *s, const property_list *p,
     ern_grammar *g = c->g;
     if (json_object_size(patterns)) {
         const char *pattern = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)patterns));
-        if (json_object_size(patterns) > 1 || p->n) return refuse(c, "patternProperties", "with several patterns or beside \"properties\" " CANNOT);
+        if (json_object_size(patterns) > 1 || p->n)
+            return refuse(c, "patternProperties", "with several patterns or beside \"properties\" " CANNOT);
         const g_node value = compile(c, json_object_get(patterns, pattern)), quote = grammar_text(g, "\"");
         if (!value) return 0;
         return member_node(c, SEQ(g, quote, grammar_regex_node(g, pattern, strlen(pattern), true, true), quote), value);
     }
     if (json_is_false(additional)) return 0;
-    const g_node value = additional ? compile(c, additional) : grammar_ref(g, c->r.value), key = value ? other_key(c, s, p) : 0;
+    const g_node value = additional ? compile(c, additional) : grammar_ref(g, c->r.value), key = value
+        ? other_key(c, s, p) : 0;
     return key ? member_node(c, key, value) : 0;
 }
 
@@ -323,7 +353,8 @@ static bool check_member_counts(compiler *c, const property_list *p, g_node othe
     if (n_required > most) return refuse(c, "maxProperties", "is less than the number of required properties");
     if (n_possible == 0) return true;                   /* only others: counted exactly */
     if (least > n_required) return refuse(c, "minProperties", "beside properties that may be left out " CANNOT);
-    if (most != UINT64_MAX && (n_possible > most || other)) return refuse(c, "maxProperties", "beside properties that may be left out " CANNOT);
+    if (most != UINT64_MAX && (n_possible > most || other))
+        return refuse(c, "maxProperties", "beside properties that may be left out " CANNOT);
     return true;
 }
 
@@ -381,7 +412,9 @@ static g_node compile_type(compiler *c, const json_t *s, const char *type) {
     if (strcmp(type, "integer") == 0) return compile_number(c, s, true);
     if (strcmp(type, "boolean") == 0) return ALT(g, grammar_text(g, "true"), grammar_text(g, "false"));
     if (strcmp(type, "null") == 0) return grammar_text(g, "null");
-    return grammar_fail(g, ERN_ARG, 0, 0, "JSON Schema: type \"%.50s\" is none of object, array, string, number, integer, boolean, null", type);
+    return grammar_fail(g, ERN_ARG, 0, 0,
+                        "JSON Schema: type \"%.50s\" is none of object, array, string, number, integer, boolean, null",
+                            type);
 }
 
 /* Without "type", the words of a type mean that type: an answer of another type would satisfy the letter of the
@@ -421,7 +454,8 @@ static g_node compile_values(compiler *c, const json_t *s, const json_t *values)
     json_t *item;
     if (!parts) { c->g->is_failed = true; return 0; }
     if (has_any(s, string_words) || has_any(s, number_words) || has_any(s, array_words) || has_any(s, object_words))
-        refuse(c, json_object_get(s, "const") ? "const" : "enum", "beside keywords of a type " CANNOT "; list only the values that remain");
+        refuse(c, json_object_get(s, "const") ? "const" : "enum",
+               "beside keywords of a type " CANNOT "; list only the values that remain");
     json_array_foreach(values, i, item) {
         if (c->g->is_failed) break;
         if (!value_has_type(item, json_object_get(s, "type"))) continue;
@@ -474,7 +508,8 @@ static const json_t *keep(compiler *c, json_t *made) {
 static g_node compile_both(compiler *c, const json_t *base, const json_t *branch) {
     if (!base) return compile(c, branch);
     const json_t *both = keep(c, schema_merge(c->g, base, branch));
-    if (both && json_is_false(both)) return grammar_fail(c->g, ERN_ARG, 0, 0, "JSON Schema: a conjunction leaves no value possible");
+    if (both && json_is_false(both))
+        return grammar_fail(c->g, ERN_ARG, 0, 0, "JSON Schema: a conjunction leaves no value possible");
     return both ? compile(c, both) : 0;
 }
 
@@ -483,9 +518,11 @@ static g_node compile_branches(compiler *c, const json_t *s, const char *word) {
     g_node *parts = NULL, node = 0;
     size_t n = 0, i, k;
     json_t *a, *b;
-    if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > MAX_BRANCHES) return refuse(c, word, "wants an array of 1 to 1024 schemas");
+    if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > MAX_BRANCHES)
+        return refuse(c, word, "wants an array of 1 to 1024 schemas");
     if (strcmp(word, "oneOf") == 0) json_array_foreach(list, i, a) json_array_foreach(list, k, b)
-        if (k > i && !schema_are_disjoint(c->root, c->g, a, b, 0)) return refuse(c, "oneOf", "with branches that may overlap " CANNOT "; use anyOf");
+        if (k > i && !schema_are_disjoint(c->root, c->g, a, b, 0))
+            return refuse(c, "oneOf", "with branches that may overlap " CANNOT "; use anyOf");
     if (!(parts = mem_zalloc(json_array_size(list), sizeof *parts, word, &c->g->err))) { c->g->is_failed = true; return 0; }
     json_array_foreach(list, i, a) {
         if (json_is_false(a)) continue;
@@ -542,10 +579,12 @@ static g_node compile_object_schema(compiler *c, const json_t *s) {
         const json_t *one = keep(c, json_pack("[O]", item));
         return one ? compile_values(c, s, one) : 0;
     }
-    if ((item = json_object_get(s, "enum"))) return json_is_array(item) ? compile_values(c, s, item) : refuse(c, "enum", "wants an array");
+    if ((item = json_object_get(s, "enum")))
+        return json_is_array(item) ? compile_values(c, s, item) : refuse(c, "enum", "wants an array");
     if (!type) return compile_untyped(c, s);
     if (json_is_string(type)) return compile_type(c, s, json_string_value(type));
-    if (!json_is_array(type) || json_array_size(type) == 0 || json_array_size(type) > 7) return refuse(c, "type", "wants a name or an array of names");
+    if (!json_is_array(type) || json_array_size(type) == 0 || json_array_size(type) > 7)
+        return refuse(c, "type", "wants a name or an array of names");
     for (i = 0; i < json_array_size(type); i++) {
         const char *name = json_string_value(json_array_get(type, i));
         if (!name) return refuse(c, "type", "wants a name or an array of names");
@@ -557,9 +596,11 @@ static g_node compile_object_schema(compiler *c, const json_t *s) {
 static g_node compile(compiler *c, const json_t *s) {
     if (c->g->is_failed) return 0;
     if (json_is_true(s)) return grammar_ref(c->g, c->r.value);
-    if (json_is_false(s)) return grammar_fail(c->g, ERN_ARG, 0, 0, "JSON Schema: false, where a value is needed, allows none");
+    if (json_is_false(s))
+        return grammar_fail(c->g, ERN_ARG, 0, 0, "JSON Schema: false, where a value is needed, allows none");
     if (!json_is_object(s)) return grammar_fail(c->g, ERN_ARG, 0, 0, "JSON Schema: a schema is an object, true or false");
-    if (c->depth >= GRAMMAR_MAX_DEPTH) return grammar_fail(c->g, ERN_LIMIT, 0, 0, "JSON Schema: nested deeper than %d", GRAMMAR_MAX_DEPTH);
+    if (c->depth >= GRAMMAR_MAX_DEPTH)
+        return grammar_fail(c->g, ERN_LIMIT, 0, 0, "JSON Schema: nested deeper than %d", GRAMMAR_MAX_DEPTH);
     c->depth++;
     const g_node node = compile_object_schema(c, s);
     c->depth--;

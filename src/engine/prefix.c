@@ -167,7 +167,8 @@ static node *load_page(ern_prefix *p, node *parent, const int32_t *ids, ern_kv *
     uint64_t found = 0;
     if (!path || !file_map(&map, path, NULL)) { free(path); return NULL; }
     ern_cursor c = { .data = map.data, .size = map.size_bytes, .pos = 8, .name = path };
-    const bool fits = map.size_bytes == HEADER_BYTES + p->like.page_bytes && memcmp(map.data, MAGIC, 8) == 0 && cursor_u64(&c, &found, NULL);
+    const bool fits = map.size_bytes == HEADER_BYTES + p->like.page_bytes && memcmp(map.data, MAGIC, 8) == 0 &&
+        cursor_u64(&c, &found, NULL);
     if (fits && found == hash && memcmp(map.data + 16, ids, PAGE * sizeof *ids) == 0) {
         kv_page *page = kv_page_new(kv, NULL);
         if (page) {
@@ -198,7 +199,8 @@ static void trim_folder(ern_prefix *p) {
     while (dir && (entry = readdir(dir))) {
         struct stat st;
         const size_t length = strlen(entry->d_name);
-        char *path = length == 20 && strcmp(entry->d_name + 16, ".kvp") == 0 ? file_join(p->folder, entry->d_name, NULL) : NULL;
+        char *path = length == 20 && strcmp(entry->d_name + 16, ".kvp") == 0 ? file_join(p->folder, entry->d_name, NULL)
+            : NULL;
         saved_file *more = path && stat(path, &st) == 0 ? mem_grow(files, n + 1, sizeof *files, "prefix cache", NULL) : NULL;
         if (!more) { free(path); continue; }
         files = more;
@@ -220,7 +222,8 @@ size_t prefix_shrink(ern_prefix *p, size_t n_bytes) {
     size_t freed = 0;
     for (node *x = p->oldest.newer; x != &p->newest && freed < n_bytes;) {
         node *next = x->newer;
-        if (!x->children) {             /* a parent comes later in the list than its children, so one pass frees whole paths */
+        /* a parent comes later in the list than its children, so one pass frees whole paths */
+        if (!x->children) {
             save_page(p, x);
             remove_leaf(p, x);
             freed += p->like.page_bytes;
@@ -267,7 +270,8 @@ void prefix_add(ern_prefix *p, const char *tenant, const int32_t *ids, size_t n,
         size_t shared;
         node *child = best_child(at, ids + i * PAGE, count, &shared);
         if (child && shared == count) { at = child; if (child->n == PAGE) continue; break; }
-        if (child && shared == child->n && !child->children) {      /* a page that was not full: this one goes on where it ends */
+        /* a page that was not full: this one goes on where it ends */
+        if (child && shared == child->n && !child->children) {
             kv_page_take(kv->pages[i]);
             kv_page_give(child->page);
             child->page = kv->pages[i];
@@ -299,7 +303,8 @@ ern_prefix *prefix_open(const ern_engine *eng, const ern_kv *like, const prefix_
     p->like.n_pages = 0;
     p->oldest.newer = &p->newest;
     p->newest.older = &p->oldest;
-    const uint64_t facts[] = { engine_model_mark(eng->model), (uint64_t)like->k_type, (uint64_t)like->v_type, like->page_bytes };
+    const uint64_t facts[] = { engine_model_mark(eng->model), (uint64_t)like->k_type, (uint64_t)like->v_type,
+                               like->page_bytes };
     p->mark = fnv(0xCBF29CE484222325ull, facts, sizeof facts);
     if (o->folder && !(p->folder = mem_strndup(o->folder, strlen(o->folder), e))) { prefix_close(p); return NULL; }
     p->o.folder = NULL;

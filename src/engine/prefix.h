@@ -20,7 +20,8 @@ typedef struct {
     size_t max_folder_bytes;    /* the oldest files go first; 0: 8 GiB */
 } prefix_options;
 
-typedef struct { size_t n_lookups, n_hits, n_tokens_asked, n_tokens_found, n_pages, n_bytes, n_loaded, n_saved; } prefix_stats;
+typedef struct { size_t n_lookups, n_hits, n_tokens_asked, n_tokens_found, n_pages, n_bytes, n_loaded, n_saved;
+                 } prefix_stats;
 
 /* like: an empty kv of the shape and types that will be asked for; borrowed during the call. */
 ern_prefix *prefix_open(const ern_engine *eng, const ern_kv *like, const prefix_options *o, ern_err *e);

@@ -116,12 +116,14 @@ static request *request_copy(const scheduler_request *q, ern_err *e) {
     r->n_answers = q->n_answers ? q->n_answers : 1;
     r->q.ids = r->ids = copy_of(q->ids, q->n_ids, sizeof *q->ids, &ok, e);
     r->q.think_close = r->think_close = copy_of(q->think_close, q->n_think_close, sizeof *q->think_close, &ok, e);
-    r->q.sampling.stop_ids = r->stop_ids = copy_of(q->sampling.stop_ids, q->sampling.n_stop_ids, sizeof *r->stop_ids, &ok, e);
+    r->q.sampling.stop_ids = r->stop_ids = copy_of(q->sampling.stop_ids, q->sampling.n_stop_ids, sizeof *r->stop_ids,
+                                                   &ok, e);
     r->q.sampling.bias = r->bias = copy_of(q->sampling.bias, q->sampling.n_bias, sizeof *r->bias, &ok, e);
     r->stop = mem_zalloc(q->sampling.n_stop + 1, sizeof *r->stop, "request", e);
     r->seqs = mem_zalloc(r->n_answers, sizeof *r->seqs, "request", e);
     ok = ok && r->stop && r->seqs;
-    for (size_t i = 0; ok && i < q->sampling.n_stop; i++) ok = (r->stop[i] = mem_strndup(q->sampling.stop[i], strlen(q->sampling.stop[i]), e));
+    for (size_t i = 0; ok && i < q->sampling.n_stop; i++)
+        ok = (r->stop[i] = mem_strndup(q->sampling.stop[i], strlen(q->sampling.stop[i]), e));
     r->q.sampling.stop = (const char *const *)r->stop;
     ok = ok && (r->q.key = r->key = mem_strndup(q->key ? q->key : "", q->key ? strlen(q->key) : 0, e));
     ok = ok && (r->q.tenant = r->tenant = mem_strndup(q->tenant ? q->tenant : "", q->tenant ? strlen(q->tenant) : 0, e));
@@ -144,9 +146,11 @@ static bool check_request(const ern_scheduler *s, const scheduler_request *r, er
     const size_t V = s->eng->model->c.n_vocab, answers = r->n_answers ? r->n_answers : 1;
     if (r->n_ids == 0) return ern_fail(e, ERN_ARG, "prompt: at least one token wanted");
     if (answers > MAX_ANSWERS || answers > s->o.max_running)
-        return ern_fail(e, ERN_ARG, "n: %zu answers to one prompt, at most %zu", answers, s->o.max_running < MAX_ANSWERS ? s->o.max_running : MAX_ANSWERS);
+        return ern_fail(e, ERN_ARG, "n: %zu answers to one prompt, at most %zu", answers, s->o.max_running < MAX_ANSWERS
+                        ? s->o.max_running : MAX_ANSWERS);
     if (r->n_ids >= s->o.n_ctx)
-        return ern_fail(e, ERN_LIMIT, "prompt of %zu tokens: the context of %zu tokens leaves no room for an answer", r->n_ids, s->o.n_ctx);
+        return ern_fail(e, ERN_LIMIT, "prompt of %zu tokens: the context of %zu tokens leaves no room for an answer",
+                        r->n_ids, s->o.n_ctx);
     for (size_t i = 0; i < r->n_ids; i++)
         if (r->ids[i] < 0 || (size_t)r->ids[i] >= V)
             return ern_fail(e, ERN_ARG, "token id %d at %zu: 0 to %zu wanted", (int)r->ids[i], i, V - 1);
@@ -211,7 +215,8 @@ static void charge(ern_scheduler *s, const request *r, size_t n_tokens) {
     if (k) k->served += n_tokens;
 }
 
-/* Under lock: the request to start next, still in the queue. Where it stands in line goes by priority, then the key's share. */
+/* Under lock: the request to start next, still in the queue. Where it stands in line goes by priority, then the key's
+ * share. */
 static request **choose(ern_scheduler *s) {
     request **best = NULL;
     uint64_t best_served = 0;
@@ -247,7 +252,8 @@ static bool sequence_open(ern_scheduler *s, request *r, size_t i, ern_err *e) {
     o.n_think_close = r->q.n_think_close;
     o.shows_specials = r->q.shows_specials;
     return (q->ids = mem_zalloc(r->cap_ctx, sizeof *q->ids, "sequence", e)) &&
-           (q->logits = mem_zalloc(s->eng->model->c.n_vocab, sizeof *q->logits, "logits", e)) && (q->answer = answer_open(s->eng, &o, e));
+           (q->logits = mem_zalloc(s->eng->model->c.n_vocab, sizeof *q->logits, "logits", e)) &&
+               (q->answer = answer_open(s->eng, &o, e));
 }
 
 static bool request_start(ern_scheduler *s, request *r, ern_err *e) {
@@ -334,7 +340,8 @@ static void end_sequence(ern_scheduler *s, sequence *q) {
     if (r->n_over == r->n_answers) s->stats.n_done++;
     pthread_mutex_unlock(&s->lock);
     scheduler_event ev = { .kind = SCHEDULER_DONE, .index = (size_t)(q - r->seqs), .is_last = r->n_over == r->n_answers,
-                           .result = answer_result(q->answer), .wait_s = r->started - r->submitted, .prefill_s = r->read - r->started,
+                           .result = answer_result(q->answer), .wait_s = r->started - r->submitted, .prefill_s =
+                               r->read - r->started,
                            .decode_s = t - r->read };
     send(r, &ev);
 }
@@ -421,7 +428,8 @@ static void advance(ern_scheduler *s, const step_plan *p) {
     }
 }
 
-/* Pages for the rows of the step; known beginnings make room, then the request that came last has to wait for nothing: it fails. */
+/* Pages for the rows of the step; known beginnings make room, then the request that came last has to wait for nothing:
+ * it fails. */
 static bool make_room(ern_scheduler *s, const step_plan *p, ern_err *e) {
     for (size_t t = 0; t < p->n_rows; t++) {
         const model_row *r = &s->rows[t];
@@ -517,18 +525,22 @@ static bool open_memory(ern_scheduler *s, ern_err *e) {
     if (!kv_init_types(&like, c, s->o.n_ctx, s->k_type, s->v_type, e)) return false;
     bool ok = true;
     if (s->o.max_kv_bytes < like.page_bytes)
-        ok = ern_fail(e, ERN_LIMIT, "keys and values: %zu bytes allowed, one page of %d tokens needs %zu", s->o.max_kv_bytes, KV_PAGE_TOKENS, like.page_bytes);
+        ok = ern_fail(e, ERN_LIMIT, "keys and values: %zu bytes allowed, one page of %d tokens needs %zu",
+                      s->o.max_kv_bytes, KV_PAGE_TOKENS, like.page_bytes);
     ok = ok && (s->pool = kv_pool_open(s->o.max_kv_bytes, e));
     like.pool = s->pool;
     ok = ok && (s->prefix = prefix_open(s->eng, &like, &po, e));
     kv_deinit(&like);
     const size_t V = c->n_vocab, n = s->o.max_running;
-    return ok && (s->running = mem_zalloc(n, sizeof *s->running, "scheduler", e)) && (s->rows = mem_zalloc(s->eng->max_batch, sizeof *s->rows, "scheduler", e)) &&
-           (s->logits = mem_zalloc(n, V * sizeof *s->logits, "scheduler", e)) && (s->owners = mem_zalloc(n, sizeof *s->owners, "scheduler", e));
+    return ok && (s->running = mem_zalloc(n, sizeof *s->running, "scheduler", e)) &&
+        (s->rows = mem_zalloc(s->eng->max_batch, sizeof *s->rows, "scheduler", e)) &&
+           (s->logits = mem_zalloc(n, V * sizeof *s->logits, "scheduler", e)) &&
+               (s->owners = mem_zalloc(n, sizeof *s->owners, "scheduler", e));
 }
 
 ern_scheduler *scheduler_open(ern_engine *eng, const scheduler_options *o, ern_err *e) {
-    if (eng->model->c.arch == ARCH_BERT) { ern_fail(e, ERN_ARG, "an encoder gives embeddings, it cannot write text"); return NULL; }
+    if (eng->model->c.arch == ARCH_BERT)
+        { ern_fail(e, ERN_ARG, "an encoder gives embeddings, it cannot write text"); return NULL; }
     ern_scheduler *s = mem_zalloc(1, sizeof *s, "scheduler", e);
     if (!s) return NULL;
     s->eng = eng;
@@ -543,7 +555,8 @@ ern_scheduler *scheduler_open(ern_engine *eng, const scheduler_options *o, ern_e
     pthread_cond_init(&s->wake, NULL);
     pthread_cond_init(&s->idle, NULL);
     bool ok = open_memory(s, e);
-    if (ok && pthread_create(&s->thread, NULL, work, s) != 0) ok = ern_fail(e, ERN_MISSING, "the system starts no more threads");
+    if (ok && pthread_create(&s->thread, NULL, work, s) != 0)
+        ok = ern_fail(e, ERN_MISSING, "the system starts no more threads");
     s->is_started = ok;
     if (!ok) { scheduler_close(s); return NULL; }
     return s;

@@ -79,7 +79,8 @@ void scheduler_cancel(ern_scheduler *s, uint64_t ticket);       /* unknown or fi
 
 typedef struct {
     size_t n_running, n_waiting, n_kv_bytes, max_kv_bytes;
-    uint64_t n_requests, n_done, n_failed, n_cancelled, n_refused, n_prompt_tokens, n_cached_tokens, n_answer_tokens, n_steps;
+    uint64_t n_requests, n_done, n_failed, n_cancelled, n_refused, n_prompt_tokens, n_cached_tokens, n_answer_tokens,
+        n_steps;
     double busy_s;
     prefix_stats prefix;
 } scheduler_stats;

@@ -34,7 +34,8 @@ static void client_init(client *c) {
 static void on_event(void *ctx, const scheduler_event *ev) {
     client *c = ctx;
     pthread_mutex_lock(&c->lock);
-    if (ev->kind == SCHEDULER_TOKEN && ev->token->id >= 0 && c->n[ev->index] < MAX_OUT) c->ids[ev->index][c->n[ev->index]++] = ev->token->id;
+    if (ev->kind == SCHEDULER_TOKEN && ev->token->id >= 0 && c->n[ev->index] < MAX_OUT)
+        c->ids[ev->index][c->n[ev->index]++] = ev->token->id;
     if (ev->kind == SCHEDULER_DONE) c->finish = ev->result->finish;
     if (ev->kind == SCHEDULER_FAILED) { c->has_failed = true; c->code = ev->error->code; }
     c->n_cached = ev->n_cached;
@@ -281,7 +282,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_together_is_alone), cmocka_unit_test(test_several_answers), cmocka_unit_test(test_known_beginnings),
+        cmocka_unit_test(test_together_is_alone), cmocka_unit_test(test_several_answers),
+            cmocka_unit_test(test_known_beginnings),
         cmocka_unit_test(test_queue_and_cancel), cmocka_unit_test(test_memory_ceiling), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,13 +87,16 @@ void *kv_page_data(const kv_page *page) { return page->data; }
 
 static size_t pages_of(size_t n_tokens) { return n_tokens / KV_PAGE_TOKENS + (n_tokens % KV_PAGE_TOKENS != 0); }
 
-bool kv_init_types(ern_kv *out, const ern_config *c, size_t max_tokens, enum ern_dtype k_type, enum ern_dtype v_type, ern_err *e) {
+bool kv_init_types(ern_kv *out, const ern_config *c, size_t max_tokens, enum ern_dtype k_type, enum ern_dtype v_type,
+                   ern_err *e) {
     if (c->head_dim > ATTENTION_MAX_WIDTH || c->n_heads / c->n_kv_heads > ATTENTION_MAX_GROUP)
-        return ern_fail(e, ERN_MISSING, "heads of %zu values, %zu to a key head: at most %d and %d are supported", c->head_dim,
+        return ern_fail(e, ERN_MISSING, "heads of %zu values, %zu to a key head: at most %d and %d are supported",
+                        c->head_dim,
                         c->n_heads / c->n_kv_heads, ATTENTION_MAX_WIDTH, ATTENTION_MAX_GROUP);
     if (max_tokens == 0 || kv_context_bytes(c, max_tokens, k_type, v_type) == SIZE_MAX)
         return ern_fail(e, ERN_LIMIT, "context of %zu tokens is out of range", max_tokens);
-    ern_kv kv = { .k_type = k_type, .v_type = v_type, .max_tokens = max_tokens, .n_layers = c->n_layers, .n_heads = c->n_kv_heads,
+    ern_kv kv = { .k_type = k_type, .v_type = v_type, .max_tokens = max_tokens, .n_layers = c->n_layers,
+                  .n_heads = c->n_kv_heads,
                   .d = c->head_dim };
     kv.k_head_bytes = run_bytes(k_type, c->head_dim, KV_PAGE_TOKENS);
     kv.v_head_bytes = run_bytes(v_type, c->head_dim, KV_PAGE_TOKENS);
@@ -121,7 +124,8 @@ void kv_deinit(ern_kv *kv) {
 }
 
 bool kv_set_page(ern_kv *kv, size_t i, kv_page *page, ern_err *e) {
-    if (i > kv->n_pages || i >= pages_of(kv->max_tokens)) return ern_fail(e, ERN_LIMIT, "KV page %zu after %zu", i, kv->n_pages);
+    if (i > kv->n_pages || i >= pages_of(kv->max_tokens))
+        return ern_fail(e, ERN_LIMIT, "KV page %zu after %zu", i, kv->n_pages);
     kv_page_take(page);
     if (i < kv->n_pages) kv_page_give(kv->pages[i]);
     else kv->n_pages++;
@@ -134,14 +138,16 @@ bool kv_set_page(ern_kv *kv, size_t i, kv_page *page, ern_err *e) {
 static void copy_page(const ern_kv *kv, void *to, const void *from, size_t n_tokens) {
     const size_t runs = kv->n_layers * kv->n_heads, values = runs * kv->k_head_bytes;
     for (size_t r = 0; r < runs; r++) {
-        memcpy((char *)to + r * kv->k_head_bytes, (const char *)from + r * kv->k_head_bytes, kv_used_bytes(kv, kv->k_type, n_tokens));
+        memcpy((char *)to + r * kv->k_head_bytes, (const char *)from + r * kv->k_head_bytes,
+               kv_used_bytes(kv, kv->k_type, n_tokens));
         memcpy((char *)to + values + r * kv->v_head_bytes, (const char *)from + values + r * kv->v_head_bytes,
                kv_used_bytes(kv, kv->v_type, n_tokens));
     }
 }
 
 bool kv_reserve(ern_kv *kv, size_t from_pos, size_t n_tokens, ern_err *e) {
-    if (n_tokens > kv->max_tokens) return ern_fail(e, ERN_LIMIT, "%zu tokens do not fit in the context of %zu", n_tokens, kv->max_tokens);
+    if (n_tokens > kv->max_tokens)
+        return ern_fail(e, ERN_LIMIT, "%zu tokens do not fit in the context of %zu", n_tokens, kv->max_tokens);
     for (size_t i = from_pos / KV_PAGE_TOKENS; i < pages_of(n_tokens); i++) {
         if (i < kv->n_pages && atomic_load(&kv->pages[i]->n_owners) == 1) continue;
         const size_t start = i * KV_PAGE_TOKENS;
@@ -162,7 +168,8 @@ void *kv_keys(const ern_kv *kv, size_t layer, size_t head, size_t pos) {
 
 void *kv_values(const ern_kv *kv, size_t layer, size_t head, size_t pos) {
     const size_t runs = kv->n_layers * kv->n_heads;
-    return (char *)kv->data[pos / KV_PAGE_TOKENS] + runs * kv->k_head_bytes + (layer * kv->n_heads + head) * kv->v_head_bytes;
+    char *page = kv->data[pos / KV_PAGE_TOKENS];
+    return page + runs * kv->k_head_bytes + (layer * kv->n_heads + head) * kv->v_head_bytes;
 }
 
 size_t kv_used_bytes(const ern_kv *kv, enum ern_dtype t, size_t n_tokens) {
@@ -172,7 +179,8 @@ size_t kv_used_bytes(const ern_kv *kv, enum ern_dtype t, size_t n_tokens) {
 bool kv_share(ern_kv *dst, const ern_kv *src, size_t n_tokens, ern_err *e) {
     const size_t n = pages_of(n_tokens);
     if (n_tokens > dst->max_tokens || n > src->n_pages)
-        return ern_fail(e, ERN_LIMIT, "%zu tokens of %zu do not fit in the context of %zu", n_tokens, src->n_pages * KV_PAGE_TOKENS, dst->max_tokens);
+        return ern_fail(e, ERN_LIMIT, "%zu tokens of %zu do not fit in the context of %zu", n_tokens,
+                        src->n_pages * KV_PAGE_TOKENS, dst->max_tokens);
     for (size_t i = 0; i < n; i++)
         if (!kv_set_page(dst, i, src->pages[i], e)) return false;
     kv_truncate(dst, n_tokens);
@@ -184,7 +192,8 @@ bool kv_types_from_name(enum ern_dtype *k_type, enum ern_dtype *v_type, const ch
     const size_t n = colon ? (size_t)(colon - name) : strlen(name);
     char first[MAX_TYPE_NAME];
     enum ern_dtype k, v;
-    if (n >= sizeof first) return ern_fail(e, ERN_ARG, "kv type \"%.40s\": f16, bf16, f32, q8 or q4 wanted, or two as \"q8:f16\"", name);
+    if (n >= sizeof first)
+        return ern_fail(e, ERN_ARG, "kv type \"%.40s\": f16, bf16, f32, q8 or q4 wanted, or two as \"q8:f16\"", name);
     memcpy(first, name, n);
     first[n] = '\0';
     if (!attention_type_from_name(&k, first, e) || !attention_type_from_name(&v, colon ? colon + 1 : first, e)) return false;

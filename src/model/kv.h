@@ -31,7 +31,8 @@ typedef struct {
 } ern_kv;
 
 bool kv_init(ern_kv *kv, const ern_config *c, size_t max_tokens, enum ern_dtype dtype, ern_err *e);
-bool kv_init_types(ern_kv *kv, const ern_config *c, size_t max_tokens, enum ern_dtype k_type, enum ern_dtype v_type, ern_err *e);
+bool kv_init_types(ern_kv *kv, const ern_config *c, size_t max_tokens, enum ern_dtype k_type, enum ern_dtype v_type,
+                   ern_err *e);
 void kv_deinit(ern_kv *kv);
 
 /* Positions 0..n_tokens have pages, and those from from_pos on belong to this sequence alone. */

@@ -34,14 +34,16 @@ bool quant_row(enum ern_dtype t, void *out, const float *x, size_t n, const floa
     void (*pack)(uint8_t *, const float *, const float *) = NULL;
     float ones[256];
     if (!info || !quant_has(t)) return ern_fail(e, ERN_MISSING, "number format %s: no packer", info ? info->name : "?");
-    if (n % info->block_n) return ern_fail(e, ERN_ARG, "%s: rows of %zu values, a multiple of %zu wanted", info->name, n, info->block_n);
+    if (n % info->block_n)
+        return ern_fail(e, ERN_ARG, "%s: rows of %zu values, a multiple of %zu wanted", info->name, n, info->block_n);
     const bool is_wide = t == DTYPE_F32 || t == DTYPE_BF16;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(x[i]) || (!is_wide && fabsf(x[i]) > limit))
             return ern_fail(e, ERN_FORMAT, "%s: value %zu is %g: cannot be packed", info->name, i, (double)x[i]);
     for (size_t i = 0; importance && i < n; i++)
         if (!(importance[i] >= 0.0f) || !isfinite(importance[i]))
-            return ern_fail(e, ERN_FORMAT, "%s: importance of column %zu is %g: 0 or more wanted", info->name, i, (double)importance[i]);
+            return ern_fail(e, ERN_FORMAT, "%s: importance of column %zu is %g: 0 or more wanted", info->name, i,
+                            (double)importance[i]);
     if (is_plain(t)) { pack_plain(t, out, x, n); return true; }
     for (size_t i = 0; i < sizeof packers / sizeof packers[0]; i++)
         if (packers[i].t == t) pack = packers[i].pack;

@@ -11,7 +11,8 @@
 
 #include "tensor/dtype.h"
 
-bool quant_has(enum ern_dtype t);       /* F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K .. Q6_K, IQ4_NL, IQ4_XS, MXFP4 */
+/* F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K .. Q6_K, IQ4_NL, IQ4_XS, MXFP4 */
+bool quant_has(enum ern_dtype t);
 
 /* out: n values as blocks of t; n a multiple of the block. importance [n] >= 0, or NULL. A value that is not finite, or
  * too large for the format, is ERN_FORMAT with its index. */

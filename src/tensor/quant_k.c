@@ -15,7 +15,8 @@
 typedef struct { const quant_levels *l; size_t n_sub; int low, high; } scaled_format;     /* integer scales low..high */
 
 /* Integer scale and codes of one sub-block for block scale d. */
-static int choose_scale(const scaled_format *f, float d, float wanted, const float *x, const float *w, size_t n, int8_t *codes) {
+static int choose_scale(const scaled_format *f, float d, float wanted, const float *x, const float *w, size_t n,
+                        int8_t *codes) {
     int8_t trial[QUANT_MAX_SUB];
     const float at = d != 0.0f ? wanted / d : 0.0f;
     const int middle = (int)lrintf(fminf(fmaxf(at, (float)f->low), (float)f->high));
@@ -33,7 +34,8 @@ static int choose_scale(const scaled_format *f, float d, float wanted, const flo
 }
 
 /* d as f16 at d_at, integer scales[N / n_sub], codes[256]. */
-static void pack_scaled(const scaled_format *f, uint8_t *d_at, int8_t *scales, int8_t *codes, const float *x, const float *w) {
+static void pack_scaled(const scaled_format *f, uint8_t *d_at, int8_t *scales, int8_t *codes, const float *x,
+                        const float *w) {
     const size_t n = f->n_sub, n_subs = N / n;
     float fitted[MAX_SUBS], top = 0.0f;
     for (size_t s = 0; s < n_subs; s++) {
@@ -120,7 +122,8 @@ void pack_IQ4_XS(uint8_t *out, const float *x, const float *w) {
 
 /* ---- a scale and a minimum a sub-block: Q2_K, Q4_K, Q5_K --------------------------------------- */
 
-typedef struct { int top; size_t n_sub; int scale_top; } affine_format;     /* q 0..top, integer scale and minimum 0..scale_top */
+/* q 0..top, integer scale and minimum 0..scale_top */
+typedef struct { int top; size_t n_sub; int scale_top; } affine_format;
 
 static void choose_affine(const affine_format *f, float d, float dmin, float scale, float m, const float *x, const float *w,
                           uint8_t *s_out, uint8_t *m_out, int8_t *q) {
@@ -141,11 +144,13 @@ static void choose_affine(const affine_format *f, float d, float dmin, float sca
 }
 
 /* d and dmin for fixed integers: least squares of x = d (s q) - dmin m over the block. */
-static bool solve_block(const affine_format *f, const uint8_t *scales, const uint8_t *minima, const int8_t *q, const float *x,
+static bool solve_block(const affine_format *f, const uint8_t *scales, const uint8_t *minima, const int8_t *q,
+                        const float *x,
                         const float *w, float *d, float *dmin) {
     double aa = 0, ab = 0, bb = 0, xa = 0, xb = 0;
     for (size_t i = 0; i < N; i++) {
-        const double a = (double)scales[i / f->n_sub] * q[i], b = -(double)minima[i / f->n_sub], wi = (double)w[i], xi = (double)x[i];
+        const double a = (double)scales[i / f->n_sub] * q[i], b = -(double)minima[i / f->n_sub], wi = (double)w[i], xi =
+            (double)x[i];
         aa += wi * a * a; ab += wi * a * b; bb += wi * b * b; xa += wi * xi * a; xb += wi * xi * b;
     }
     const double det = aa * bb - ab * ab;

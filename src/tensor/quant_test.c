@@ -16,9 +16,12 @@
 /* Relative RMS error of a normal distribution. The bound of a format is 3 % above what this search reaches, and below
  * what the usual one-pass packers reach (Q4_0 0.086, Q4_1 0.078, Q2_K 0.297, Q3_K 0.151, Q4_K 0.0715, Q6_K 0.0178). */
 static const struct { enum ern_dtype t; double bound; } cases[] = {
-    { DTYPE_F32, 0.0 },      { DTYPE_F16, 3e-4 },     { DTYPE_BF16, 2.5e-3 },  { DTYPE_Q8_0, 0.0055 },  { DTYPE_Q4_0, 0.0830 },
-    { DTYPE_Q4_1, 0.0712 },  { DTYPE_Q5_0, 0.0413 },  { DTYPE_Q5_1, 0.0345 },  { DTYPE_Q2_K, 0.2680 },  { DTYPE_Q3_K, 0.1480 },
-    { DTYPE_Q4_K, 0.0714 },  { DTYPE_Q5_K, 0.0355 },  { DTYPE_Q6_K, 0.0174 },  { DTYPE_IQ4_NL, 0.0760 }, { DTYPE_IQ4_XS, 0.0761 },
+    { DTYPE_F32, 0.0 },      { DTYPE_F16, 3e-4 },     { DTYPE_BF16, 2.5e-3 },  { DTYPE_Q8_0, 0.0055 },
+        { DTYPE_Q4_0, 0.0830 },
+    { DTYPE_Q4_1, 0.0712 },  { DTYPE_Q5_0, 0.0413 },  { DTYPE_Q5_1, 0.0345 },  { DTYPE_Q2_K, 0.2680 },
+        { DTYPE_Q3_K, 0.1480 },
+    { DTYPE_Q4_K, 0.0714 },  { DTYPE_Q5_K, 0.0355 },  { DTYPE_Q6_K, 0.0174 },  { DTYPE_IQ4_NL, 0.0760 },
+        { DTYPE_IQ4_XS, 0.0761 },
     { DTYPE_MXFP4, 0.1140 },
 };
 #define N_CASES (sizeof cases / sizeof cases[0])
@@ -61,7 +64,8 @@ static void test_error_of_normal_values(void **state) {
         for (size_t c = 0; c < N_CASES; c++) {
             const double error = relative_error(cases[c].t, x, NULL, NULL);
             if (error > cases[c].bound)
-                fail_msg("%s at scale %g: relative error %.5f, at most %.5f", dtype_info(cases[c].t)->name, (double)scales[s], error,
+                fail_msg("%s at scale %g: relative error %.5f, at most %.5f", dtype_info(cases[c].t)->name,
+                         (double)scales[s], error,
                          cases[c].bound);
         }
     }
@@ -76,7 +80,8 @@ static void test_importance_moves_the_error(void **state) {
     for (size_t c = 0; c < N_CASES; c++) {
         if (cases[c].t == DTYPE_Q8_0 || dtype_info(cases[c].t)->block_n == 1) continue;
         const double with = relative_error(cases[c].t, x, w, w), without = relative_error(cases[c].t, x, w, NULL);
-        if (!(with < without)) fail_msg("%s: weighted error %.5f with importance, %.5f without", dtype_info(cases[c].t)->name, with, without);
+        if (!(with < without))
+            fail_msg("%s: weighted error %.5f with importance, %.5f without", dtype_info(cases[c].t)->name, with, without);
     }
 }
 
@@ -91,11 +96,13 @@ static void test_edges(void **state) {
         assert_true(quant_row(cases[c].t, row, x, N, NULL, &e));
         info->to_f32(y, row, N);
         for (size_t i = 0; i < N; i++) assert_true(y[i] == 0.0f);
-        for (size_t i = 0; i < N; i++) x[i] = i % 256 == 5 ? -3.0f : 0.0f;         /* alone; IQ4 has no level 0, its least is 1 of 127 */
+        /* alone; IQ4 has no level 0, its least is 1 of 127 */
+        for (size_t i = 0; i < N; i++) x[i] = i % 256 == 5 ? -3.0f : 0.0f;
         assert_true(quant_row(cases[c].t, row, x, N, NULL, &e));
         info->to_f32(y, row, N);
         for (size_t i = 0; i < N; i++)
-            if (fabsf(y[i] - x[i]) > 0.03f) fail_msg("%s: lone value %zu is %g, %g wanted", info->name, i, (double)y[i], (double)x[i]);
+            if (fabsf(y[i] - x[i]) > 0.03f)
+                fail_msg("%s: lone value %zu is %g, %g wanted", info->name, i, (double)y[i], (double)x[i]);
         for (size_t i = 0; i < N; i++) x[i] = i % 2 ? 1e-36f : -1e-36f;            /* far below what an f16 scale can say */
         assert_true(quant_row(cases[c].t, row, x, N, NULL, &e));
         info->to_f32(y, row, N);
