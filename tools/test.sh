@@ -28,7 +28,8 @@ step() {
     if [ "${f:-0}" -gt 0 ]; then sed 's/^/    | /' "$logs/$name.log" | grep -v '^    | ok ' | tail -n 100; fi
 }
 
-build_oom() { build_preset oom tests oom_scenario -DERN_WERROR=ON; }
+# gcc warns of conversions under UBSan that it has no doubt about otherwise, so -Werror is for the other two builds.
+build_oom() { build_preset oom tests oom_scenario; }
 build_release() { build_preset release tests -DERN_WERROR=ON; }
 
 # A leak is an error like any other.

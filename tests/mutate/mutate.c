@@ -272,7 +272,7 @@ static void save_case(const target *t, const bytes *original, const options *o, 
 
 /* Number of cases that crashed or hung. */
 static size_t run_target(const target *t, const options *o, size_t *n_cases, size_t *n_opened) {
-    char from[REFERENCE_PATH], path[REFERENCE_PATH * 2], folder[64] = "/tmp/ern-mutate-XXXXXX", open_path[128], file_path[256];
+    char from[REFERENCE_PATH], path[REFERENCE_PATH * 2], folder[64] = "/tmp/ern-mutate-XXXXXX", open_path[320], file_path[320];
     bytes original = { 0 };
     size_t n_bad = 0;
     shared_state *state = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
