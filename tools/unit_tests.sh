@@ -6,9 +6,7 @@ set -eu
 
 build=$1
 shift
-logs=$build/test-logs
-rm -rf "$logs"
-mkdir -p "$logs"
+logs=$build/test-logs.part
 
 # One program: its TAP output in a file, a line of our own when it ends by a signal or says nothing.
 run_one() {
@@ -29,20 +27,19 @@ run_one() {
 }
 
 if [ "${1:-}" = --one ]; then
-    shift
-    logs=$build/test-logs.part
-    mkdir -p "$logs"
-    run_one "$1"
+    run_one "$2"
     exit 0
 fi
 
 names=$(ctest --test-dir "$build" -N | sed -n 's/^ *Test *#[0-9]*: \(.*_test\)$/\1/p' | sort)
 [ $# -eq 0 ] || names=$*
-rm -rf "$build/test-logs.part"
+rm -rf "$logs"
+mkdir -p "$logs"
 # shellcheck disable=SC2086
 printf '%s\n' $names | xargs -P "$(jobs_wanted)" -I NAME "$0" "$build" --one NAME
-rm -rf "$logs"
-mv "$build/test-logs.part" "$logs"
+rm -rf "$build/test-logs"
+mv "$logs" "$build/test-logs"
+logs=$build/test-logs
 
 passed=0 failed=0 skipped=0
 for log in "$logs"/*.tap; do

@@ -227,13 +227,13 @@ static void test_logits(void **state) {
     (void)state;
     REAL_NEED(model, "no SmolLM2");
     char path[REFERENCE_PATH];
-    arrays a;
+    arrays a = { 0 };
     double worst = 0;
     const json_t *item;
     size_t i;
     assert_true(reference_find(path, "smollm2/expect.safetensors") && arrays_open(&a, path));
     json_array_foreach(json_object_get(cases, "prompts"), i, item) {
-        char name[32];
+        char name[48];
         size_t n, shape[4];
         int32_t *ids = real_ids(json_object_get(item, "ids"), &n);
         snprintf(name, sizeof name, "prompt%zu.logits", i);
@@ -273,7 +273,7 @@ static void test_layers(void **state) {
     (void)state;
     REAL_NEED(model, "no SmolLM2");
     char path[REFERENCE_PATH];
-    arrays a;
+    arrays a = { 0 };
     size_t n;
     assert_true(reference_find(path, "smollm2/expect.safetensors") && arrays_open(&a, path));
     int32_t *ids = real_ids(json_object_get(json_array_get(json_object_get(cases, "prompts"), 1), "ids"), &n);
