@@ -146,6 +146,25 @@ static void test_models(void **state) {
           "aab aaaaa ab b", 0, "1 3 0 0 0");
 }
 
+/* The character classes are those of the tokenizers library, Unicode 8.0. */
+static void test_bert_classes(void **state) {
+    (void)state;
+    static const struct { const char *text, *ids; } cases[] = {
+        { "a\xCC\x81" "b", "1" }, { "\xC3\x81" "B", "1" }, { "a,b", "2 5 3" },
+        { "a\xC2\xAD" "b", "1" }, { "a\xEF\xBF\xBD" "b", "1" },
+        { "a\xC2\xA0" "b", "2 3" }, { "a\xE4\xB8\xAD" "b", "2 4 3" }, { "a\xE3\x80\x82" "b", "2 6 3" }, { "a_b", "2 0 3" },
+        { "a\xE1\x99\xAD" "b", "2 7 3" },                /* U+166D, punctuation then */
+        { "a\xE1\x9C\xB4" "b", "1" },                   /* U+1734, a mark then */
+        { "a\xE1\xA2\x85" "b", "0" },                   /* U+1885, a letter then */
+        { "a\xE1\xAA\xB0" "b", "1" }, { "a\xF0\x91\xA5\x84" "b", "0" },       /* a mark of 7.0; U+11944 of 13.0 */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check("{'normalizer':{'type':'BertNormalizer','lowercase':true},'pre_tokenizer':{'type':'BertPreTokenizer'},"
+              "'model':{'type':'WordPiece','unk_token':'U','vocab':{'U':0,'ab':1,'a':2,'b':3,'\xE4\xB8\xAD':4,',':5,"
+              "'\xE3\x80\x82':6,'\xE1\x99\xAD':7}}}",
+              cases[i].text, 0, cases[i].ids);
+}
+
 #define POST_MODEL "'model':{'type':'BPE','vocab':{'a':0,'<s>':1,'</s>':2},'merges':[]}"
 
 static void test_edges(void **state) {
@@ -280,7 +299,7 @@ static void test_endless_regex(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps), cmocka_unit_test(test_added), cmocka_unit_test(test_models),
-            cmocka_unit_test(test_edges), cmocka_unit_test(test_lost),
+            cmocka_unit_test(test_edges), cmocka_unit_test(test_bert_classes), cmocka_unit_test(test_lost),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_nesting), cmocka_unit_test(test_endless_regex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

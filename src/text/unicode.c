@@ -33,7 +33,8 @@ bool uni_is_word(int32_t cp) {
 
 bool uni_is_bert_punctuation(int32_t cp) {
     if (cp < 0x80) return cp > ' ' && cp < 0x7F && !uni_is_word(cp) ? true : cp == '_';
-    return (U_MASK(u_charType(cp)) & U_GC_P_MASK) && is_in_tables(cp);
+    /* Later versions made a symbol and a mark of these two. */
+    return ((U_MASK(u_charType(cp)) & U_GC_P_MASK) && is_in_tables(cp)) || cp == 0x166D || cp == 0x111C9;
 }
 
 bool uni_is_bert_control(int32_t cp) {
@@ -50,7 +51,13 @@ bool uni_is_han(int32_t cp) {
            (cp >= 0xF900 && cp <= 0xFAFF) || (cp >= 0x2F800 && cp <= 0x2FA1F);
 }
 
-static bool is_nonspacing_mark(int32_t cp) { return u_charType(cp) == U_NON_SPACING_MARK && is_in_tables(cp); }
+static bool is_nonspacing_mark(int32_t cp) {
+    switch (cp) {                               /* what later versions moved into the category or out of it */
+    case 0x1734: return true;
+    case 0x1885: case 0x1886: case 0xA9BD: case 0x111C9: return false;
+    default: return u_charType(cp) == U_NON_SPACING_MARK && is_in_tables(cp);
+    }
+}
 
 /* ---- UTF-16, which ICU's normalizer wants ------------------------------------------------------- */
 
