@@ -344,7 +344,7 @@ bool iter_next(rt *r, iter *it, val *out, bool *has) {
         if (*has) {
             int32_t c;
             const size_t used = utf8_decode(v.s->p + it->at, v.s->n - it->at, &c);
-            *out = val_str(str_view(r, v.s->p + it->at, used, v.s));
+            *out = val_str(str_view(r, v.s->p + it->at, used, NULL));    /* letters of a markup are plain, as in Python */
             it->at += used;
             return out->s != NULL;
         }

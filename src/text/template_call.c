@@ -194,7 +194,7 @@ static bool put_time(ern_buf *b, const struct tm *now, char c) {
 
 static bool fn_strftime(rt *r, const call_args *a, val *out) {
     val slot[MAX_PARAMS];
-    const str *format;
+    const str *format = NULL;
     struct tm now = { 0 };
     if (!bind_args(r, "strftime_now", "format", a, slot) || !arg_str(r, slot[0], "strftime() argument 1",
         &format)) return false;

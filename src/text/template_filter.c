@@ -370,6 +370,7 @@ FILTER(f_urlencode) {
 FILTER(f_xmlattr) {
     UNUSED;
     const str *all = str_lit(r, ""), *space = str_lit(r, " "), *s, *mid = str_lit(r, "=\""), *end = str_lit(r, "\"");
+    if (self.kind == V_UNDEF) return val_undef_fail(r, self);
     if (self.kind != V_DICT) return rt_fail(r, FAULT_ATTRIBUTE, "'%s' object has no attribute 'items'", val_type(self));
     if (!all || !space || !mid || !end) return false;
     for (size_t i = 0; i < self.d->n; i++) {

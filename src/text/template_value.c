@@ -316,9 +316,11 @@ static bool repr_str(rt *r, const str *s, ern_buf *b) {
     return buf_char(b, quote, r->e);
 }
 
+static bool repr_in(rt *r, val v, ern_buf *b);
+
 static bool repr_items(rt *r, const val *v, size_t n, ern_buf *b) {
     for (size_t i = 0; i < n; i++)
-        if ((i && !buf_str(b, ", ", r->e)) || !val_repr(r, v[i], b)) return false;
+        if ((i && !buf_str(b, ", ", r->e)) || !repr_in(r, v[i], b)) return false;
     return true;
 }
 
@@ -326,7 +328,7 @@ static bool repr_dict(rt *r, const dict *d, ern_buf *b) {
     if (!buf_char(b, '{', r->e)) return false;
     for (size_t i = 0; i < d->n; i++) {
         if (i && !buf_str(b, ", ", r->e)) return false;
-        if (!val_repr(r, d->item[i].key, b) || !buf_str(b, ": ", r->e) || !val_repr(r, d->item[i].value, b)) return false;
+        if (!repr_in(r, d->item[i].key, b) || !buf_str(b, ": ", r->e) || !repr_in(r, d->item[i].value, b)) return false;
     }
     return buf_char(b, '}', r->e);
 }
@@ -339,7 +341,7 @@ static bool repr_view(rt *r, const view *w, ern_buf *b) {
         const val pair[2] = { t->key, t->value };
         bool ok = !i || buf_str(b, ", ", r->e);
         if (w->kind == VIEW_ITEMS) ok = ok && buf_char(b, '(', r->e) && repr_items(r, pair, 2, b) && buf_char(b, ')', r->e);
-        else ok = ok && val_repr(r, pair[w->kind == VIEW_VALUES], b);
+        else ok = ok && repr_in(r, pair[w->kind == VIEW_VALUES], b);
         if (!ok) return false;
     }
     return buf_str(b, "])", r->e);
@@ -392,16 +394,20 @@ static bool repr_any(rt *r, val v, ern_buf *b) {
     return buf_printf(b, r->e, "<%s object at 0x7f0000000000>", val_type(v));
 }
 
-bool val_repr(rt *r, val v, ern_buf *b) {
+static bool repr_in(rt *r, val v, ern_buf *b) {
     if (++r->depth > TEMPLATE_MAX_DEPTH)
         return rt_fail(r, FAULT_RECURSION, "maximum recursion depth exceeded while printing");
+    const bool ok = rt_charge(r, 0) && repr_any(r, v, b);
+    r->depth--;
+    return ok;
+}
+
+bool val_repr(rt *r, val v, ern_buf *b) {
     if (!b->max || b->max > r->max_bytes) b->max = r->max_bytes;
-    if (!rt_charge(r, 0)) return false;
     ern_err e = { ERN_OK, 0, 0, "" }, *outer = r->e;
     r->e = &e;                                                  /* a buffer's error is told as ours */
-    const bool ok = repr_any(r, v, b);
+    const bool ok = repr_in(r, v, b);
     r->e = outer;
-    r->depth--;
     if (ok) return true;
     if (e.line) {
         if (outer) *outer = e;                                  /* a fault, already placed */
