@@ -8,6 +8,7 @@
 
 #define CHUNK_VALUES ((size_t)1 << 20)          /* values that are converted at a time */
 #define CHUNK_BYTES ((size_t)32 << 20)          /* of a transposed tensor, gathered at a time */
+#define TILE 64                                 /* values a side of what is transposed at a time */
 
 /* Rows of one part, being packed by all threads. */
 typedef struct {
@@ -127,16 +128,34 @@ out:
     return ok;
 }
 
-/* to[row r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value. */
+/* to[r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value. */
+ * and written row by row from there: the rows may be so far apart that they push each other out of the cache. */
+static inline void turn(uint8_t *to, size_t to_row, const uint8_t *from, size_t n_in, size_t n_c, size_t r0, size_t r1,
+                        size_t width) {
+    uint8_t tile[TILE * TILE * 8];
+    for (size_t c0 = 0; c0 < n_c; c0 += TILE)
+        for (size_t r = r0; r < r1; r += TILE) {
+            const size_t tile_c = n_c - c0 < TILE ? n_c - c0 : TILE, tile_r = r1 - r < TILE ? r1 - r : TILE;
+            for (size_t c = 0; c < tile_c; c++)
+                memcpy(tile + c * TILE * width, from + ((c0 + c) * n_in + r) * width, tile_r * width);
+            for (size_t i = 0; i < tile_r; i++) {
+                uint8_t *row = to + (r - r0 + i) * to_row + c0 * width;
+                for (size_t c = 0; c < tile_c; c++) memcpy(row + c * width, tile + (c * TILE + i) * width, width);
+            }
+        }
+}
+
+/* to[r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value, 2 or 4 for floats. */
 static void gather(uint8_t *to, const convert_plan *p, const convert_tensor *t, const uint8_t *const *bytes, size_t r0,
-                   size_t r1,
-                   size_t width) {
-    size_t column = 0;
-    const size_t n_out = t->dims[1], n_in = t->dims[0];
-    for (size_t i = 0; i < t->n_parts; i++)
-        for (size_t c = 0; c < p->parts[t->first + i].dims[0]; c++, column++)
-            for (size_t r = r0; r < r1; r++)
-                memcpy(to + ((r - r0) * n_out + column) * width, bytes[i] + (c * n_in + r) * width, width);
+                   size_t r1, size_t width) {
+    const size_t to_row = t->dims[1] * width, n_in = t->dims[0];
+    for (size_t i = 0, column = 0; i < t->n_parts; i++) {
+        const size_t n_c = p->parts[t->first + i].dims[0];
+        if (width == 2) turn(to + column * 2, to_row, bytes[i], n_in, n_c, r0, r1, 2);
+        else if (width == 4) turn(to + column * 4, to_row, bytes[i], n_in, n_c, r0, r1, 4);
+        else turn(to + column * width, to_row, bytes[i], n_in, n_c, r0, r1, width);
+        column += n_c;
+    }
 }
 
 static bool emit_transposed(convert_plan *p, const convert_tensor *t, bool *is_rounded, convert_sink sink, void *ctx,
