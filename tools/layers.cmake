@@ -81,6 +81,9 @@ function(ern_isa_flags)
   file(GLOB bf16 ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_bf16.c)
   set_property(SOURCE ${bf16} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c)
+  file(GLOB amx ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_amx.c ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_amx_test.c)
+  set_property(SOURCE ${amx} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
+    -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mamx-bf16 -mavx2 -mfma -mf16c)
   file(GLOB dotprod ${CMAKE_SOURCE_DIR}/src/kernels/arm/*_dotprod.c)
   set_property(SOURCE ${dotprod} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -march=armv8.2-a+dotprod)
   file(GLOB avxvnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avxvnni.c)

@@ -31,7 +31,9 @@ void kernels_gemm_init(ern_kernels *k, unsigned flags) {
     if ((flags & vnni) != vnni) return;
     k->gemm_f32 = gemm_f32_vnni;
     k->gemm_q8 = gemm_q8_vnni;
-    k->panels = flags & CPU_FAST_BF16 && flags & CPU_BF16 ? &panels_vnni_bf16 : &panels_vnni;
+    const unsigned amx = CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_BF16;
+    if ((flags & amx) == amx) k->panels = &panels_amx;
+    else k->panels = flags & CPU_FAST_BF16 && flags & CPU_BF16 ? &panels_vnni_bf16 : &panels_vnni;
 #endif
 }
 

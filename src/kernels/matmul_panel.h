@@ -65,7 +65,8 @@ typedef struct {
     size_t T;
     void *buffer;                   /* PANEL_BUFFER_BYTES(C), 64-byte aligned; of this thread */
 } panel_job;
-#define PANEL_BUFFER_BYTES(C) (2 * (((C) + 255) / 256 * 8) * 768)
+/* Two panels unpacked, or 32 tokens in bf16. */
+#define PANEL_BUFFER_BYTES(C) (((C) + 255) / 256 * 8 * 2048)
 
 struct ern_panels {
     const char *name;
@@ -75,7 +76,7 @@ struct ern_panels {
     void (*gemm_bf16)(const panel_job *j, size_t p0, size_t p1);
     void (*gemm_f16)(const panel_job *j, size_t p0, size_t p1);     /* activations in f32 */
 };
-extern const struct ern_panels panels_vnni, panels_vnni_bf16, panels_avxvnni, panels_avx2, panels_neon, panels_dotprod;
+extern const struct ern_panels panels_amx, panels_vnni, panels_vnni_bf16, panels_avxvnni, panels_avx2, panels_neon, panels_dotprod;
 
 void panel_to_bf16(uint16_t *out, const float *x, size_t C);        /* x86, AVX-512 BF16 */
 void panel_gemm_bf16(const panel_job *j, size_t p0, size_t p1);
