@@ -239,22 +239,44 @@ static bool walk(machine *m, const constrain_vocab *v, const stacks *before, uin
     return ok;
 }
 
+/* The same for a single stack (state, bottom): while it meets neither calls nor ends, a state is all there is to know. */
+static bool walk_state(machine *m, const constrain_vocab *v, uint32_t state, uint32_t node, mask_work *w, ern_err *e) {
+    const trie_node *t = &v->trie[node];
+    const g_state *s = &m->a->states[state];
+    const g_edge *edge = m->a->edges + s->first_edge, *end = edge + s->n_edges;
+    while (edge < end && (t->byte < edge->low || t->byte > edge->high)) edge++;
+    if (edge == end) return true;
+    const g_state *next = &m->a->states[edge->to];
+    if (next->n_calls || next->is_final) {
+        const size_t mark = m->n_pool;
+        const stacks before = { .from = mark, .to = mark + 1 };
+        uint32_t frame_id;
+        if (!push(m, state, 0, &frame_id, e) || !grow((void **)&m->pool, &m->cap_pool, mark + 1, sizeof *m->pool, e)) return false;
+        m->pool[m->n_pool++] = frame_id;
+        const bool ok = walk(m, v, &before, node, false, w, e);
+        m->n_pool = mark;
+        return ok;
+    }
+    for (uint32_t i = 0; i < t->n_here; i++) {
+        const size_t id = (size_t)v->tokens[t->first + i].id;
+        w->bits[id / 64] |= 1ull << (id % 64);
+        w->n_allowed++;
+    }
+    for (uint32_t child = node + 1; child < t->end; child = v->trie[child].end)
+        if (!walk_state(m, v, edge->to, child, w, e)) return false;
+    return true;
+}
+
 static state_mask *make_mask(ern_constraint *c, uint32_t state, ern_err *e) {
     const constrain_vocab *v = c->v;
     machine *m = &c->local;
     const size_t n_words = CONSTRAIN_MASK_WORDS(v->n_vocab);
     mask_work w = { .bits = mem_zalloc(n_words, sizeof *w.bits, "mask", e) };
     state_mask *k = mem_zalloc(1, sizeof *k, "mask", e);
-    uint32_t root;
     bool ok = w.bits && k;
     m->n_pool = 0;
-    ok = ok && push(m, state, 0, &root, e) && grow((void **)&m->pool, &m->cap_pool, 1, sizeof *m->pool, e);
-    if (ok) {
-        const stacks start = { .from = 0, .to = 1 };
-        m->pool[m->n_pool++] = root;
-        for (uint32_t child = 1; ok && child < v->trie[0].end; child = v->trie[child].end)
-            ok = walk(m, v, &start, child, false, &w, e);
-    }
+    for (uint32_t child = 1; ok && child < v->trie[0].end; child = v->trie[child].end)
+        ok = walk_state(m, v, state, child, &w, e);
     m->n_pool = 0;
     ok = ok && sweep(m, e);
     if (!ok) { free(w.bits); free(w.dependent); mask_free(k); return NULL; }
