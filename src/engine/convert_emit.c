@@ -128,8 +128,8 @@ out:
     return ok;
 }
 
-/* to[r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value. */
- * and written row by row from there: the rows may be so far apart that they push each other out of the cache. */
+/* Rows r0 .. r1 and n_c columns of the transposed tensor, out of rows of n_in values. A tile is read row by row into one
+ * place and written row by row from there: the rows may be so far apart that they push each other out of the cache. */
 static inline void turn(uint8_t *to, size_t to_row, const uint8_t *from, size_t n_in, size_t n_c, size_t r0, size_t r1,
                         size_t width) {
     uint8_t tile[TILE * TILE * 8];
@@ -145,7 +145,7 @@ static inline void turn(uint8_t *to, size_t to_row, const uint8_t *from, size_t 
         }
 }
 
-/* to[r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value, 2 or 4 for floats. */
+/* to[r1 - r0][all rows of the parts]: rows r0 .. r1 of the transposed tensor. width: bytes of a value. */
 static void gather(uint8_t *to, const convert_plan *p, const convert_tensor *t, const uint8_t *const *bytes, size_t r0,
                    size_t r1, size_t width) {
     const size_t to_row = t->dims[1] * width, n_in = t->dims[0];
