@@ -47,7 +47,8 @@ static void test_sizes(void **state) {
         size_t n_moe = 0;
         config_of(&c, f->name);
         const double billions = (double)config_n_params(&c) / 1e9;
-        if (fabs(billions / f->billions - 1) > COUNT_TOLERANCE) fail_msg("%s: %.3f billion, %.3f wanted", f->name, billions, f->billions);
+        if (fabs(billions / f->billions - 1) > COUNT_TOLERANCE) fail_msg("%s: %.3f billion, %.3f wanted", f->name,
+            billions, f->billions);
         assert_int_equal(config_kv_bytes_per_token(&c, 2), f->kv_bytes);
         for (size_t l = 0; l < c.n_layers; l++) n_moe += config_is_moe_layer(&c, l);
         assert_int_equal(n_moe, f->n_moe_layers);

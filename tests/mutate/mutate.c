@@ -84,7 +84,8 @@ static size_t place(uint64_t *s, size_t n) {
 }
 
 static void put_number(bytes *b, size_t at, uint64_t *s) {
-    static const uint64_t values[] = { 0, 1, 2, 127, 128, 255, 256, 65535, 65536, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
+    static const uint64_t values[] = { 0, 1, 2, 127, 128, 255, 256, 65535, 65536, 0x7fffffff, 0x80000000, 0xffffffff,
+        0x100000000,
                                        0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffffff0 };
     const uint64_t v = values[below(s, sizeof values / sizeof values[0])];
     const size_t width = (size_t)1 << below(s, 4);
@@ -123,7 +124,8 @@ static void mutate_once(bytes *b, uint64_t *s) {
 }
 
 /* Case i of a file: first the prefixes, then the mutations. The same i gives the same bytes. */
-static size_t n_prefixes_of(const bytes *original, const options *o) { return original->n < o->n_prefixes ? original->n : o->n_prefixes; }
+static size_t n_prefixes_of(const bytes *original, const options *o) { return original->n < o->n_prefixes ?
+    original->n : o->n_prefixes; }
 
 static size_t prefix_length(const bytes *original, size_t n_prefixes, size_t i) {
     const size_t dense = n_prefixes < DENSE_PREFIXES ? n_prefixes : DENSE_PREFIXES;
@@ -272,7 +274,8 @@ static void save_case(const target *t, const bytes *original, const options *o, 
 
 /* Number of cases that crashed or hung. */
 static size_t run_target(const target *t, const options *o, size_t *n_cases, size_t *n_opened) {
-    char from[REFERENCE_PATH], path[REFERENCE_PATH * 2], folder[64] = "/tmp/ern-mutate-XXXXXX", open_path[320], file_path[320];
+    char from[REFERENCE_PATH], path[REFERENCE_PATH * 2], folder[64] = "/tmp/ern-mutate-XXXXXX", open_path[320],
+        file_path[320];
     bytes original = { 0 };
     size_t n_bad = 0;
     shared_state *state = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

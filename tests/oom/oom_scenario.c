@@ -89,7 +89,8 @@ static void run_template(void) {
                                  "{% endfor %}{% set ns = namespace(n=0) %}{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f([1, 'a'] | tojson) }}";
     ern_err e = { 0 };
     ern_buf out = { .max = 1 << 16 };
-    json_t *vars = json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "messages", "role", "user", "content", " a ", "role", "assistant", "content", "b");
+    json_t *vars = json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "messages", "role", "user", "content", " a ", "role",
+        "assistant", "content", "b");
     if (!vars) return;
     ern_template *t = template_parse(source, sizeof source - 1, &e);
     if (told(t != NULL, &e, "template_parse")) told(template_render(t, vars, NULL, &out, &e), &e, "template_render");

@@ -41,7 +41,8 @@ static void test_tokenizer(void **state) {
     static const struct { const char *text; bool special; int32_t ids[64]; } lines[] = {
         { "The following string should be properly encoded: Hello.", false,
           { 700, 1997, 1530, 1189, 390, 10962, 20622, 93963, 30802, 93937 } },
-        { "But ird and \u0e1b\u0e35   ird   \u0e14", false, { 2398, 93919, 2080, 326, 93919, 81175, 1111, 2080, 1111, 95676 } },
+        { "But ird and \u0e1b\u0e35   ird   \u0e14", false, { 2398, 93919, 2080, 326, 93919, 81175, 1111, 2080, 1111,
+        95676 } },
         { "This is a test", false, { 1720, 357, 274, 1167 } },
         { "A sample test", false, { 93957, 3983, 1167 } },
         { "", false, { 0 } },
@@ -54,7 +55,8 @@ static void test_tokenizer(void **state) {
         { " <s> Hello<s> how", true, { 93919, 1, 30802, 1, 1299 } },
         { "lekacy", false, { 17289, 3004 } },
         { "Hey<eos>. \t\t \n\nyou  \u00e9  @#\U0001f608  \U0001f917!       , 1234 15 5,61", false,
-          { 25027, 93953, 92335, 6140, 93919, 22, 22, 93919, 23, 23, 5557, 269, 94039, 269, 94027, 93993, 253, 172, 165, 149, 269, 253,
+          { 25027, 93953, 92335, 6140, 93919, 22, 22, 93919, 23, 23, 5557, 269, 94039, 269, 94027, 93993, 253, 172,
+              165, 149, 269, 253,
             172, 177, 164, 94018, 426, 1089, 93919, 4, 5, 6, 7, 93919, 4, 8, 93919, 8, 93938, 9, 4 } },
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -63,7 +65,8 @@ static void test_tokenizer(void **state) {
         size_t n = 0;
         while (n < 64 && lines[i].ids[n]) n++;      /* no listed text holds id 0 */
         if (!ern_tokenize(eng, lines[i].text, strlen(lines[i].text), lines[i].special, &t, &e)) fail_msg("%s", e.text);
-        if (t.n != n || (n && memcmp(t.id, lines[i].ids, n * sizeof *t.id) != 0)) fail_msg("ids differ for: %s", lines[i].text);
+        if (t.n != n || (n && memcmp(t.id, lines[i].ids, n * sizeof *t.id) != 0)) fail_msg("ids differ for: %s",
+            lines[i].text);
         ern_tokens_free(&t);
     }
     const int32_t ids[] = { 94014, 663 };
@@ -104,16 +107,20 @@ static void test_first_logits(void **state) {
 typedef struct { int k, channel; double value; } residual;
 
 static const residual residuals[] = {
-    { 0, 899, .0375977 }, { 0, 386, .0327148 }, { 0, 691, .0308838 }, { 1, 729, .672161 }, { 1, 500, .338128 }, { 1, 722, .320547 },
-    { 2, 722, 1.103825 }, { 2, 677, .746171 }, { 2, 8, .586060 }, { 3, 722, 1.335774 }, { 3, 677, .948803 }, { 4, 722, 1.784290 },
-    { 4, 677, 1.070667 }, { 5, 722, 2.035334 }, { 5, 300, .849776 }, { 6, 722, 2.611524 }, { 6, 300, 1.599699 }, { 7, 722, 2.683883 },
+    { 0, 899, .0375977 }, { 0, 386, .0327148 }, { 0, 691, .0308838 }, { 1, 729, .672161 }, { 1, 500, .338128 },
+        { 1, 722, .320547 },
+    { 2, 722, 1.103825 }, { 2, 677, .746171 }, { 2, 8, .586060 }, { 3, 722, 1.335774 }, { 3, 677, .948803 },
+        { 4, 722, 1.784290 },
+    { 4, 677, 1.070667 }, { 5, 722, 2.035334 }, { 5, 300, .849776 }, { 6, 722, 2.611524 }, { 6, 300, 1.599699 },
+        { 7, 722, 2.683883 },
     { 7, 300, 2.331138 }, { 8, 722, 3.000610 }, { 9, 300, 4.414044 }, { 10, 300, 6.679950 }, { 10, 722, 4.288779 },
     { 11, 300, 9.183786 }, { 12, 300, 11.979458 }, { 13, 300, 17.234484 }, { 14, 300, 30.892979 }, { 14, 289, 3.465862 },
     { 15, 300, 37.960278 }, { 16, 300, 42.080368 }, { 17, 300, 47.699371 }, { 17, 722, 10.252076 }, { 18, 425, 60.813919 },
     { 18, 894, 51.337254 }, { 18, 613, 29.939849 },
 };
 
-static bool see_residual(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols, ern_err *e) {
+static bool see_residual(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols,
+    ern_err *e) {
     size_t *n_seen = ctx;
     int k = -1;
     (void)is_int, (void)e;
@@ -162,8 +169,10 @@ static void test_greedy_text(void **state) {
     ern_sampling_defaults(eng, &o);
     o.temperature = 0;
     o.max_tokens = 32;
-    if (!ern_session_sync(s, t.id, t.n, NULL, NULL, &e) || !ern_session_generate(s, &o, add_text, &text, NULL, &e)) fail_msg("%s", e.text);
-    assert_string_equal(text.data, " a type of deep learning model that is trained to recognize and generate text based on a large corpus of "
+    if (!ern_session_sync(s, t.id, t.n, NULL, NULL, &e) || !ern_session_generate(s, &o, add_text, &text, NULL,
+        &e)) fail_msg("%s", e.text);
+    assert_string_equal(text.data,
+        " a type of deep learning model that is trained to recognize and generate text based on a large corpus of "
                                    "text data. It is a powerful tool for language processing and");
     buf_deinit(&text);
     ern_session_close(s);

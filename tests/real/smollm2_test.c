@@ -85,7 +85,8 @@ static void test_metadata(void **state) {
     const char *key;
     json_object_foreach(json_object_get(inspect, "metadata"), key, item)
         if (strncmp(key, "GGUF.", 5) != 0)
-            check_value(source_gguf(exact->model->source), key, json_string_value(json_object_get(item, "type")), json_object_get(item, "value"));
+            check_value(source_gguf(exact->model->source), key, json_string_value(json_object_get(item, "type")),
+                json_object_get(item, "value"));
     json_decref(inspect);
 }
 
@@ -133,7 +134,8 @@ static void test_chat_template(void **state) {
         char *decoded = ern_detokenize(exact, t.id, t.n, true, &e);
         assert_non_null(decoded);
         assert_string_equal(decoded, json_string_value(json_object_get(item, "prompt")));
-        if (strstr(text, "I type <|im_end|> myself")) assert_int_not_equal(t.n, json_array_size(json_object_get(item, "ids")));
+        if (strstr(text, "I type <|im_end|> myself")) assert_int_not_equal(t.n,
+            json_array_size(json_object_get(item, "ids")));
         else check_ids(&t, json_object_get(item, "ids"), text);
         free(decoded);
         free(text);
@@ -190,7 +192,8 @@ static void check_next(ern_engine *eng, double margin, const char *name) {
             c.margins = json_object_get(turn, "margins");
             run_answer(eng, json_object_get(turn, "ids"), &c);
         }
-    print_message("# next token, %s: %zu steps checked, another token at %zu steps, the widest margin of these %.3f\n", name, c.n_checked,
+    print_message("# next token, %s: %zu steps checked, another token at %zu steps, the widest margin of these %.3f\n",
+        name, c.n_checked,
                   c.n_other, c.worst);
     assert_true(c.n_checked > 500);
     assert_true(c.worst < margin);
@@ -217,7 +220,8 @@ static void see_logits(void *ctx, size_t i, const float *logits, size_t V) {
     const double range = c->want ? 1 : 2 * fabs(top);
     for (size_t k = 0; k < json_array_size(c->top20); k++) {
         const json_t *pair = json_array_get(c->top20, k);
-        const double d = fabs((double)logits[json_integer_value(json_array_get(pair, 0))] - json_number_value(json_array_get(pair, 1))) / range;
+        const double d = fabs((double)logits[json_integer_value(json_array_get(pair,
+            0))] - json_number_value(json_array_get(pair, 1))) / range;
         if (!(d <= c->worst)) c->worst = d;
     }
     if (c->want) c->worst = arrays_difference(logits, c->want, V);
@@ -320,7 +324,8 @@ static void test_perplexity(void **state) {
     size_t n;
     double worst;
     int32_t *ids = real_ids(json_object_get(text, "ids"), &n);
-    const double e = perplexity(exact, ids, n, n, json_object_get(text, "nll_each"), &worst), f = perplexity(fast, ids, n, n, NULL, NULL);
+    const double e = perplexity(exact, ids, n, n, json_object_get(text, "nll_each"), &worst),
+        f = perplexity(fast, ids, n, n, NULL, NULL);
     const double w = perplexity(fast, ids, n, 512, NULL, NULL);
     print_message("# perplexity %.4f wanted: exact %.4f (one token at most %.1e off), 8-bit %.4f; windows of 512 %.4f wanted: 8-bit %.4f\n",
                   whole, e, worst, f, windows, w);
@@ -351,12 +356,14 @@ static void test_talks(void **state) {
             ern_result r;
             size_t n, n_answer;
             ern_buf text = { .max = 1 << 16 };
-            int32_t *ids = real_ids(json_object_get(turn, "ids"), &n), *answer = real_ids(json_object_get(turn, "answer_ids"), &n_answer);
+            int32_t *ids = real_ids(json_object_get(turn, "ids"), &n),
+                *answer = real_ids(json_object_get(turn, "answer_ids"), &n_answer);
             ern_sampling_defaults(exact, &o);
             o.temperature = 0;
             o.repetition_penalty = 1;
             o.max_tokens = n_answer;
-            if (!ern_session_sync(s, ids, n, NULL, NULL, &e) || !ern_session_generate(s, &o, add_text, &text, &r, &e)) fail_msg("%s", e.text);
+            if (!ern_session_sync(s, ids, n, NULL, NULL, &e) || !ern_session_generate(s, &o, add_text, &text, &r,
+                &e)) fail_msg("%s", e.text);
             const size_t steps = (size_t)json_integer_value(json_object_get(turn, "compare_steps"));
             for (size_t t = 0; t < steps && n + t < ern_session_n_tokens(s); t++)
                 assert_int_equal(ern_session_tokens(s)[n + t], answer[t]);

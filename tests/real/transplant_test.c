@@ -1,5 +1,6 @@
 /* A real language model through the ERNIE graph: SmolLM2's weights written as an ERNIE 4.5 dense folder. ERNIE 4.5 dense is the
- * Llama architecture with RoPE on adjacent pairs, and a "llama" GGUF keeps the rows of Q and K in just that order, so names and
+ * Llama architecture with RoPE on adjacent pairs, and a "llama" GGUF keeps the rows of Q and K in just that order,
+     so names and
  * config change and not one value does. The same ids must then give the same logits. */
 #include "real.h"
 
@@ -29,10 +30,12 @@ static void pt_name(const char *gguf_name, char *out, size_t n) {
 
 static void write_config(const ern_config *c, const char *path) {
     json_t *j = json_pack("{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:f, s:f, s:b, s:b, s:s, s:i, s:i, s:i}",
-                          "architectures", "Ernie4_5ForCausalLM", "model_type", "ernie4_5", "vocab_size", (json_int_t)c->n_vocab,
+                          "architectures", "Ernie4_5ForCausalLM", "model_type", "ernie4_5", "vocab_size",
+                          (json_int_t)c->n_vocab,
                           "hidden_size", (json_int_t)c->hidden, "intermediate_size", (json_int_t)c->ffn,
                           "num_hidden_layers", (json_int_t)c->n_layers, "num_attention_heads", (json_int_t)c->n_heads,
-                          "num_key_value_heads", (json_int_t)c->n_kv_heads, "head_dim", (json_int_t)c->head_dim, "hidden_act", "silu",
+                          "num_key_value_heads", (json_int_t)c->n_kv_heads, "head_dim", (json_int_t)c->head_dim,
+                          "hidden_act", "silu",
                           "max_position_embeddings", (json_int_t)c->max_positions, "rms_norm_eps", (double)c->norm_eps,
                           "rope_theta", c->rope_theta, "use_bias", 0, "tie_word_embeddings", 1, "torch_dtype", "float32",
                           "bos_token_id", (int)c->bos, "eos_token_id", (int)c->eos, "pad_token_id", (int)c->pad);
