@@ -6,7 +6,7 @@
 #include "cli/term.h"
 #include "engine/convert.h"
 
-struct options { const char *in, *out, *to, *type; arg_count shard; bool is_json; };
+struct options { const char *in, *place, *out, *to, *type; arg_count shard; bool is_json; };
 
 static bool on_progress(void *ctx, size_t done, size_t total) {
     term_progress_at(ctx, done, total);
@@ -29,15 +29,22 @@ static bool print_report(const struct options *o, const convert_report *r, ern_e
     return true;
 }
 
+static bool check(struct options *o, ern_err *e) {
+    if (!o->to) return ern_fail(e, ERN_ARG, _("convert: --to is missing; see ernie convert --help"));
+    if (!o->out == !o->place) return ern_fail(e, ERN_ARG, _("convert: OUT or --out: one of them wanted"));
+    if (!o->out) o->out = o->place;
+    return true;
+}
+
 static int run(const void *options) {
-    const struct options *o = options;
+    struct options copy = *(const struct options *)options, *o = &copy;
     ern_err e = { 0 };
     term_progress bar;
     convert_report report = { 0 };
     convert_options co = { .dtype = o->type, .max_shard_bytes = o->shard.v, .progress = on_progress, .progress_ctx = &bar };
     bool ok = false;
-    if (!o->to) ern_fail(&e, ERN_ARG, _("convert: --to is missing; see ernie convert --help"));
-    else if (convert_layout_from_name(&co.to, strcmp(o->to, "pt") == 0 ? "PT" : strcmp(o->to, "paddle") == 0 ? "Paddle" :
+    if (check(o, &e) && convert_layout_from_name(&co.to, strcmp(o->to, "pt") == 0 ? "PT" :
+        strcmp(o->to, "paddle") == 0 ? "Paddle" :
                                       "GGUF", &e)) {
         char *in = cli_model_path(o->in, &e);
         cli_catch_interrupt();
@@ -55,6 +62,8 @@ static int run(const void *options) {
 static const arg_option table[] = {
     { .name = "to", .kind = ARG_CHOICE, .value = "LAYOUT", .choices = "pt|paddle|gguf", .help = N_("the layout to write"),
       .offset = AT(to) },
+    { .name = "out", .letter = 'o', .kind = ARG_TEXT, .value = "OUT", .help = N_("the folder or GGUF file to write"),
+      .offset = AT(out) },
     { .name = "type", .kind = ARG_TEXT, .value = "TYPE",
       .help = N_("type of the matrices (F32, F16, BF16; in GGUF also Q8_0, ...); as they are otherwise"),
           .offset = AT(type) },
@@ -65,7 +74,7 @@ static const arg_option table[] = {
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
     { "IN", ARG_REQUIRED, N_("a folder, a GGUF file, or the name of a fetched model"), AT(in) },
-    { "OUT", ARG_REQUIRED, N_("the folder or GGUF file to write"), AT(out) },
+    { "OUT", ARG_OPTIONAL, N_("the folder or GGUF file to write"), AT(place) },
 };
 
 const arg_command cmd_convert = {

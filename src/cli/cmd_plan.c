@@ -82,7 +82,8 @@ static void print_head(const struct planning *p) {
     char memory[32], read[32], params[32], active[32];
     plan_memory_of(&p->model, &p->po, &m);
     printf(_("%s: %s parameters, %s for a token; context of %zu tokens, keys and values in %s\n"), p->model.name,
-           cli_count_text((double)m.n_params, params, sizeof params), cli_count_text((double)m.n_active, active, sizeof active),
+           cli_count_text((double)m.n_params, params, sizeof params), cli_count_text((double)m.n_active, active,
+               sizeof active),
            p->po.n_ctx, kv_name(p->o));
     printf(_("this machine: %s of memory"), cli_size_text(p->memory, memory, sizeof memory));
     if (p->pool)
