@@ -1,5 +1,5 @@
 #!/bin/sh
-# tools/arm_test.sh: the kernels built by the Debian cross compiler for 64-bit Arm, their tests under qemu-user on CPUs with and
+# tools/arm_test.sh: the kernels built by the Debian cross compiler for 64-bit Arm, their tests under qemu-user CPUs
 # without the dot-product instructions. Prints SKIP and counts when the tools are missing.
 set -eu
 cd "$(dirname "$0")/.."

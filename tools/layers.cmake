@@ -75,6 +75,9 @@ function(ern_isa_flags)
   file(GLOB avx512 ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avx512.c)
   set_property(SOURCE ${avx512} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
+  set(amx_attention ${CMAKE_SOURCE_DIR}/src/kernels/x86/attention_amx.c ${CMAKE_SOURCE_DIR}/src/kernels/x86/attention_amx_test.c)
+  set_property(SOURCE ${amx_attention} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
+    -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mamx-tile -mamx-bf16 -mavx2 -mfma -mf16c)
   file(GLOB vnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_vnni.c)
   set_property(SOURCE ${vnni} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS
     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)

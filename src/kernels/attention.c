@@ -110,11 +110,16 @@ static const attention_isa *isa_of(const plan *p, const attention_job *j) {
 /* Kernels find chunk c at c chunks behind k and v: with pages, that is where a run through all chunks would begin. */
 static void at_chunk(attention_rows *t, const plan *p, const item *x, size_t c) {
     const attention_job *j = x->job;
-    const size_t tiles = c * (ATTENTION_CHUNK / ATTENTION_TILE);
-    if (!j->pages) return;
-    const uintptr_t page = (uintptr_t)j->pages[c];
-    t->k = (const void *)(page + j->k_offset + x->head * j->k_head_bytes - tiles * attention_tile_bytes(j->k_type, p->call->d));
-    t->v = (const void *)(page + j->v_offset + x->head * j->v_head_bytes - tiles * attention_tile_bytes(j->v_type, p->call->d));
+    const size_t d = p->call->d, tiles = c * (ATTENTION_CHUNK / ATTENTION_TILE), k_bytes = tiles * attention_tile_bytes(j->k_type, d);
+    const bool is_last = keys_of(j, j->n_tokens - 1) <= (c + 1) * ATTENTION_CHUNK;
+    if (!j->pages) {
+        t->k_next = (const char *)t->k + k_bytes + (is_last ? 0 : ATTENTION_CHUNK / ATTENTION_TILE * attention_tile_bytes(j->k_type, d));
+        return;
+    }
+    const size_t k_offset = j->k_offset + x->head * j->k_head_bytes, v_offset = j->v_offset + x->head * j->v_head_bytes;
+    t->k = (const void *)((uintptr_t)j->pages[c] + k_offset - k_bytes);
+    t->v = (const void *)((uintptr_t)j->pages[c] + v_offset - tiles * attention_tile_bytes(j->v_type, d));
+    t->k_next = (const char *)j->pages[is_last ? c : c + 1] + k_offset;
 }
 
 static void run_item(const plan *p, const item *x, const buffers *b) {

@@ -64,6 +64,7 @@ void attention_run(const ern_kernels *k, ern_pool *pool, const attention_call *c
 /* Rows of one KV head: row r is head r % group of token r / group. */
 typedef struct {
     const void *k, *v;          /* tiles */
+    const void *k_next;         /* the keys of the next chunk, to be fetched while this one's values are summed */
     enum ern_dtype k_type, v_type;
     size_t D, n_rows;
     const uint32_t *n_keys;     /* [n_rows] keys row r sees, not falling */
@@ -84,7 +85,7 @@ typedef struct attention_isa {
     void (*merge)(float *m, float *l, float *o, const float *m2, const float *l2, const float *o2, size_t n_rows, size_t D);
 } attention_isa;
 
-extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_vnni, attention_avx512_bf16,
+extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_vnni, attention_avx512_bf16, attention_amx,
     attention_neon;
 
 #endif

@@ -16,7 +16,7 @@
 #define BF16_TOLERANCE 2e-2     /* queries, keys, values and weights in 8 bits of mantissa, of the largest value */
 #define INT8_TOLERANCE 3e-2     /* queries in 8 bits a block of 32 */
 
-static const char *const levels[] = { "scalar", "avx2", "avx512f", "avx512", "neon" };
+static const char *const levels[] = { "scalar", "avx2", "avx512f", "avx512", "amx", "neon" };
 static const enum ern_dtype types[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0 };
 
 typedef struct { size_t d, heads, kv_heads, n_keys; enum ern_dtype k_type, v_type; } shape;
@@ -145,6 +145,7 @@ static bool level_at(ern_kernels *k, size_t i) {
     unsigned mask;
     assert_true(cpu_mask_from_name(&mask, levels[i], NULL));
     kernels_init(k, mask);
+    if (strcmp(levels[i], "amx") == 0) return (k->flags & CPU_AMX_BF16) != 0;
     return mask == 0 || (k->flags & mask) != 0;
 }
 

@@ -30,6 +30,7 @@ void kernels_init(ern_kernels *k, unsigned mask) {
     if (flags & CPU_AVX512) FILL_ELEMENTWISE(k, avx512);
     if (flags & CPU_VNNI) k->attend_fast = &attention_avx512_vnni;
     if (flags & CPU_FAST_BF16) k->attend_fast = &attention_avx512_bf16;
+    if ((flags & CPU_AMX_BF16) && (flags & CPU_BF16)) k->attend_fast = &attention_amx;
 #elif defined(__aarch64__)
     if (flags & CPU_NEON) FILL_ELEMENTWISE(k, neon);
 #endif
