@@ -149,78 +149,11 @@ static void test_vocab_txt(void **state) { (void)state; check_folder("tokenizer/
 
 /* ---- real vocabularies ------------------------------------------------------------------------ */
 
-static void check_list(const ern_tokenizer *t, const char *name, bool with_specials) {
-    char *path = reference(name);
-    int bad = 0;
-    assert_non_null(path);
-    json_t *all = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    const json_t *list = json_object_get(all, "tokenizer");
-    for (size_t i = 0; i < json_array_size(list); i++) bad += check_row(t, json_array_get(list, i), with_specials);
-    print_message("%s: %zu cases, %d differ\n", name, json_array_size(list), bad);
-    assert_true(json_array_size(list) >= MIN_CASES);
-    assert_int_equal(bad, 0);
-    json_decref(all);
-    free(path);
-}
-
-/* $ERN_MINILM: the folder of all-MiniLM-L6-v2 */
-static void test_minilm(void **state) {
-    (void)state;
-    const char *folder = getenv("ERN_MINILM");
-    ern_err e = { 0 };
-    if (!folder || !*folder) {
-        print_message("SKIP: ERN_MINILM does not name the model's folder\n");
-        skip();
-    }
-    ern_tokenizer *t = tokenizer_open(folder, &e);
-    if (!t) fail_msg("%s", e.text);
-    check_list(t, "minilm/cases.json", false);
-    ern_tokenizer *again = tokenizer_from_vocab(tokenizer_vocab_of(t), &e);
-    if (!again) fail_msg("%s", e.text);
-    check_list(again, "minilm/cases.json", false);
-    tokenizer_close(again);
-    tokenizer_close(t);
-}
-
-static const char **strings_of(const json_t *list) {
-    const char **s = calloc(json_array_size(list) + 1, sizeof *s);
-    for (size_t i = 0; i < json_array_size(list); i++) s[i] = json_string_value(json_array_get(list, i));
-    return s;
-}
-
-/* $ERN_SMOLLM2_VOCAB: {"pieces", "merges", "types", "pre"} of the SmolLM2 file as JSON */
-static void test_smollm2(void **state) {
-    (void)state;
-    const char *path = getenv("ERN_SMOLLM2_VOCAB");
-    ern_err e = { 0 };
-    json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
-    if (!j) {
-        print_message("SKIP: ERN_SMOLLM2_VOCAB does not name the vocabulary\n");
-        skip();
-    }
-    const json_t *types = json_object_get(j, "types");
-    int32_t *type = calloc(json_array_size(types) + 1, sizeof *type);
-    for (size_t i = 0; i < json_array_size(types); i++) type[i] = (int32_t)json_integer_value(json_array_get(types, i));
-    const char **pieces = strings_of(json_object_get(j, "pieces")), **merges = strings_of(json_object_get(j, "merges"));
-    const tokenizer_vocab v = { .kind = TOKENIZER_BYTELEVEL, .pre = json_string_value(json_object_get(j, "pre")),
-                                .n_tokens = json_array_size(types), .pieces = pieces, .types = type,
-                                .n_merges = json_array_size(json_object_get(j, "merges")), .merges = merges, .bos = 1,
-                                    .eos = 2, .unk = 0, .pad = 2 };
-    ern_tokenizer *t = tokenizer_from_vocab(&v, &e);
-    if (!t) fail_msg("%s", e.text);
-    check_list(t, "smollm2/cases.json", true);
-    tokenizer_close(t);
-    free(type);
-    free(pieces);
-    free(merges);
-    json_decref(j);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_spm), cmocka_unit_test(test_spm_model), cmocka_unit_test(test_bytelevel),
             cmocka_unit_test(test_wordpiece),
-        cmocka_unit_test(test_vocab_txt), cmocka_unit_test(test_minilm), cmocka_unit_test(test_smollm2),
+        cmocka_unit_test(test_vocab_txt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
