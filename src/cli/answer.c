@@ -102,6 +102,13 @@ static void end_text(const struct answer *a) {
     if (a->job->index + 1 < a->job->n_answers) puts("---");
 }
 
+/* An answer that the context cut short is not passed over in silence. */
+static void say_full(const ern_session *s, const ern_sampling *o, const ern_result *r) {
+    if (r->finish != ERN_FINISH_LENGTH || (o->max_tokens && r->n_tokens >= o->max_tokens)) return;
+    fprintf(stderr, _("ernie: the answer ended because the context of %zu tokens is full; --ctx makes it larger\n"),
+            ern_session_n_ctx(s));
+}
+
 bool answer_write(ern_session *s, const ern_sampling *o, const answer_job *job, bool *was_stopped, ern_err *e) {
     struct answer a = { .job = job, .text = { .max = MAX_ANSWER_BYTES } };
     ern_result r = { 0 };
@@ -119,6 +126,7 @@ bool answer_write(ern_session *s, const ern_sampling *o, const answer_job *job, 
     if (job->is_json) ok = cli_print_json(answer_json(&a, &r, started, ended), e);
     else {
         end_text(&a);
+        say_full(s, o, &r);
         ok = true;
     }
     *was_stopped = r.finish == ERN_FINISH_CALLER;

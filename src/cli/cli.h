@@ -27,6 +27,7 @@ typedef struct {
     bool is_exact;
 } cli_model;
 
+#define CLI_CPU_CHOICES "auto|scalar|avx2|avxvnni|avx512f|avx512|amx|neon|dotprod|i8mm"
 #define CLI_KV_CHOICES "f16|bf16|f32|q8|q4"
 #define CLI_KV_HELP \
     N_("how keys and values are kept: f16, bf16, f32, q8, q4, or keys and values apart like q8:f16; f16 otherwise")

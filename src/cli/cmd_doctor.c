@@ -13,7 +13,7 @@ struct options { bool is_json, measures; };
 
 static const struct { unsigned flag; const char *name; } flag_names[] = {
     { CPU_AVX2, "avx2" }, { CPU_FMA, "fma" }, { CPU_F16C, "f16c" }, { CPU_AVX512, "avx512" }, { CPU_VNNI, "avx512_vnni" },
-        { CPU_BF16, "avx512_bf16" },
+        { CPU_BF16, "avx512_bf16" }, { CPU_FP16, "avx512_fp16" },
     { CPU_AVXVNNI, "avx_vnni" }, { CPU_NEON, "neon" }, { CPU_DOTPROD, "dotprod" }, { CPU_I8MM, "i8mm" },
         { CPU_AMX_INT8, "amx_int8" }, { CPU_AMX_BF16, "amx_bf16" },
 };
@@ -45,9 +45,13 @@ static bool is_present(const char *file) {
 }
 
 static const char *kernels_name(unsigned flags) {
-    if (flags & CPU_VNNI) return "avx512-vnni";
-    if (flags & CPU_AVX512) return "avx512";
+    if (flags & CPU_AMX_INT8) return "amx";
+    if (flags & CPU_VNNI) return "avx512";
+    if (flags & CPU_AVX512) return "avx512f";
+    if (flags & CPU_AVXVNNI) return "avxvnni";
     if (flags & CPU_AVX2) return "avx2";
+    if (flags & CPU_I8MM) return "i8mm";
+    if (flags & CPU_DOTPROD) return "dotprod";
     return flags & CPU_NEON ? "neon" : "scalar";
 }
 

@@ -162,7 +162,7 @@ static const arg_option table[] = {
     { .name = "kv", .kind = ARG_TEXT, .value = "TYPE", .choices = CLI_KV_CHOICES, .help = CLI_KV_HELP, .offset = AT(kv) },
     { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 1024,
       .help = N_("threads to compute with; all cores otherwise"), .offset = AT(threads) },
-    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = "auto|scalar|avx2|avx512|neon",
+    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CLI_CPU_CHOICES,
       .help = N_("the best instructions that may be used"), .offset = AT(cpu) },
     { .name = "memory-only", .kind = ARG_FLAG, .help = N_("leave out the speed: nothing is measured"),
       .offset = AT(only_memory) },

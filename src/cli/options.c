@@ -11,12 +11,10 @@
 #define MAX_CONTEXT 16777216
 #define MAX_LOGIT_BIAS 4096
 
-#define CPU_CHOICES "auto|scalar|avx2|avx512|neon"
-
 #define COMPUTE_OPTIONS \
     { .name = "threads", .letter = 't', .kind = ARG_COUNT, .value = "N", .low = 1, .high = MAX_THREADS, \
       .help = N_("threads to compute with; all cores otherwise"), .offset = offsetof(cli_model, threads) }, \
-    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CPU_CHOICES, \
+    { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CLI_CPU_CHOICES, \
       .help = N_("the best instructions that may be used"), .offset = offsetof(cli_model, cpu) }, \
     { .name = "exact", .kind = ARG_FLAG, .help = N_("32-bit activations everywhere, also against quantised weights"), \
       .offset = offsetof(cli_model, is_exact) }

@@ -10,8 +10,8 @@
 #include "engine/presets.h"
 #include "reference.h"
 
-/* Parameters: exact where every tensor is known, published with one decimal for the largest. Bytes of BF16 weights and of keys and
- * values a token in 16 bits: MODEL.md's table of sizes. */
+/* Parameters: exact where every tensor is known, published with one decimal for the largest; bytes of keys and values a token
+ * in 16 bits: MODEL.md's table of sizes. */
 static const struct { const char *name; double params, active, tolerance; size_t kv_bytes; } models[] = {
     { "ERNIE-4.5-0.3B", 360748032.0, 360748032.0, 0.0, 18432 },
     { "ERNIE-4.5-21B-A3B", 21.825e9, 3.352e9, 1e-3, 57344 },
