@@ -20,6 +20,12 @@ expect() {
 }
 
 has_file() { [ -s "$prefix/$1" ] || { echo "$1: not installed"; return 1; }; }
+pages_are_clean() {
+    for page in "$prefix"/share/man/man1/*.1; do
+        warnings=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -l "$page" 2>&1 >/dev/null)
+        [ -z "$warnings" ] || { echo "$page: $warnings"; return 1; }
+    done
+}
 version_runs() { LD_LIBRARY_PATH='' "$prefix/bin/ernie" --version; }
 
 build_shared() {
@@ -52,6 +58,7 @@ for file in include/ern.h bin/ernie share/man/man1/ernie.1 share/bash-completion
     expect "$file" has_file "$file"
 done
 expect 'ernie --version' version_runs
+expect 'manual pages' pages_are_clean
 expect 'hello.c, shared' build_shared
 expect 'hello.c, static' build_static
 expect 'static' static_is_static
