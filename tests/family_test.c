@@ -1,5 +1,5 @@
-/* What is known of the released models without their weights: parameter counts, bytes of keys and values, widths. A preset or a
- * config that is read wrongly shows here. */
+/* What is known of the released models without their weights: parameter counts, bytes of keys and values, widths.
+ * A preset or a config that is read wrongly shows here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -85,8 +85,9 @@ static void run_tokenizer(const char *name) {
 }
 
 static void run_template(void) {
-    static const char source[] = "{% for m in messages %}{{ m['role'] | upper }}: {{ m.content | trim }}{% if not loop.last %}, {% endif %}"
-                                 "{% endfor %}{% set ns = namespace(n=0) %}{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f([1, 'a'] | tojson) }}";
+    static const char source[] = "{% for m in messages %}{{ m['role'] | upper }}: {{ m.content | trim }}"
+                                 "{% if not loop.last %}, {% endif %}{% endfor %}{% set ns = namespace(n=0) %}"
+                                 "{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f([1, 'a'] | tojson) }}";
     ern_err e = { 0 };
     ern_buf out = { .max = 1 << 16 };
     json_t *vars = json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "messages", "role", "user", "content", " a ", "role",

@@ -1,5 +1,7 @@
-/* Real ERNIE weights, for the day they are at hand: $ERNIE_WEIGHTS names a folder or file of ERNIE-4.5-0.3B-Base (tables of the
- * first three tests) or of another ERNIE 4.5 model (its sizes alone). What was recorded ran in float32 on the bf16 weights. */
+/* Real ERNIE weights, for the day they are at hand: $ERNIE_WEIGHTS names a folder or file of ERNIE-4.5-0.3B-Base
+ * (tables
+ * of the first four tests) or of another ERNIE 4.5 model (its sizes alone). What was recorded ran in float32 on the bf16
+ * weights. */
 #include "real.h"
 
 #define LOGIT_TOLERANCE 5e-3            /* absolute; the values are printed with four decimals and range over 20 */
@@ -23,10 +25,10 @@ static int close_all(void **state) {
 
 static bool is_03b(void) { return eng && eng->model->c.n_layers == 18 && eng->model->c.hidden == 1024; }
 
-#define NEED_03B()                                                                                                              \
-    do {                                                                                                                        \
-        REAL_NEED(model, "ERNIE_WEIGHTS is not set");                                                                           \
-        REAL_NEED(is_03b() ? model : NULL, "ERNIE_WEIGHTS is not the 0.3B model");                                              \
+#define NEED_03B()                                                                        \
+    do {                                                                                  \
+        REAL_NEED(model, "ERNIE_WEIGHTS is not set");                                     \
+        REAL_NEED(is_03b() ? model : NULL, "ERNIE_WEIGHTS is not the 0.3B model");        \
     } while (0)
 
 static void prompt_ids(ern_tokens *t) {

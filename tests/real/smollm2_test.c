@@ -1,5 +1,6 @@
-/* SmolLM2-135M-Instruct in 4 bits against what transformers and llama.cpp recorded: metadata, token ids, chat template, logits,
- * layers, next tokens, perplexity, talks. $ERNIE_SMOLLM2 names the GGUF file; without it every test is skipped. */
+/* SmolLM2-135M-Instruct in 4 bits against what transformers and llama.cpp recorded: metadata, token ids, chat
+ * template, logits, layers, next tokens, perplexity, talks. $ERNIE_SMOLLM2 names the GGUF file; without it every test is
+ * skipped. */
 #include "real.h"
 
 /* Where the two best logits are nearer than this, rounded arithmetic may pick the other one (smollm2/README.md). */
@@ -32,7 +33,7 @@ static int close_all(void **state) {
     return 0;
 }
 
-/* ---- the file ---------------------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------- */
 
 static void test_tensors(void **state) {
     (void)state;
@@ -90,7 +91,7 @@ static void test_metadata(void **state) {
     json_decref(inspect);
 }
 
-/* ---- text -------------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------- */
 
 static void check_ids(const ern_tokens *got, const json_t *want, const char *text) {
     bool same = got->n == json_array_size(want);
@@ -143,7 +144,7 @@ static void test_chat_template(void **state) {
     }
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------- */
 
 typedef struct {
     const json_t *answer, *margins;
@@ -327,7 +328,8 @@ static void test_perplexity(void **state) {
     const double e = perplexity(exact, ids, n, n, json_object_get(text, "nll_each"), &worst),
         f = perplexity(fast, ids, n, n, NULL, NULL);
     const double w = perplexity(fast, ids, n, 512, NULL, NULL);
-    print_message("# perplexity %.4f wanted: exact %.4f (one token at most %.1e off), 8-bit %.4f; windows of 512 %.4f wanted: 8-bit %.4f\n",
+    print_message("# perplexity %.4f wanted: exact %.4f (one token at most %.1e off), 8-bit %.4f; "
+                  "windows of 512 %.4f wanted: 8-bit %.4f\n",
                   whole, e, worst, f, windows, w);
     assert_true(fabs(e / whole - 1) <= PERPLEXITY_TOLERANCE);
     assert_true(worst <= NLL_TOLERANCE);
@@ -336,7 +338,7 @@ static void test_perplexity(void **state) {
     free(ids);
 }
 
-/* ---- answers ----------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------- */
 
 static bool add_text(void *ctx, const ern_token_event *ev) {
     return buf_add(ctx, ev->text, ev->n_bytes, NULL);

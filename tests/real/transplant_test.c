@@ -1,7 +1,6 @@
-/* A real language model through the ERNIE graph: SmolLM2's weights written as an ERNIE 4.5 dense folder. ERNIE 4.5 dense is the
- * Llama architecture with RoPE on adjacent pairs, and a "llama" GGUF keeps the rows of Q and K in just that order,
-     so names and
- * config change and not one value does. The same ids must then give the same logits. */
+/* A real language model through the ERNIE graph: SmolLM2's weights written as an ERNIE 4.5 dense folder. ERNIE 4.5
+ * dense is the Llama architecture with RoPE on adjacent pairs, and a "llama" GGUF keeps the rows of Q and K in just that
+ * order, so names and config change and not one value does. The same ids must then give the same logits. */
 #include "real.h"
 
 #include <sys/stat.h>
@@ -9,7 +8,8 @@
 #include "base/file.h"
 #include "formats/safetensors_write.h"
 
-#define LOGITS_TOLERANCE 1e-5       /* of the range: float32 weights, the same kernels; the files order nothing differently */
+/* of the range: float32 weights, the same kernels; the files order nothing differently */
+#define LOGITS_TOLERANCE 1e-5
 
 static const char *const names[][2] = {
     { "attn_norm", "input_layernorm" }, { "ffn_norm", "post_attention_layernorm" }, { "attn_q", "self_attn.q_proj" },
@@ -29,7 +29,8 @@ static void pt_name(const char *gguf_name, char *out, size_t n) {
 }
 
 static void write_config(const ern_config *c, const char *path) {
-    json_t *j = json_pack("{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:f, s:f, s:b, s:b, s:s, s:i, s:i, s:i}",
+    json_t *j = json_pack("{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:f, s:f, s:b, s:b, "
+                          "s:s, s:i, s:i, s:i}",
                           "architectures", "Ernie4_5ForCausalLM", "model_type", "ernie4_5", "vocab_size",
                           (json_int_t)c->n_vocab,
                           "hidden_size", (json_int_t)c->hidden, "intermediate_size", (json_int_t)c->ffn,
