@@ -125,10 +125,7 @@ static void fill(bench *b) {
     uint32_t seed = 1;
     for (size_t pos = 0; pos < MAX_KEYS; pos++)
         for (size_t h = 0; h < KV_HEADS; h++) {
-            for (size_t i = 0; i < WIDTH; i++) {
-                seed = seed * 1664525u + 1013904223u;
-                x[i] = (float)(seed >> 8) / 8388608.0f - 1.0f;
-            }
+            for (size_t i = 0; i < WIDTH; i++) x[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1.0f;
             attention_store(b->k, b->k_type, true, b->keys + h * b->k_head, pos, x, WIDTH);
             attention_store(b->k, b->v_type, false, b->values + h * b->v_head, pos, x, WIDTH);
         }
@@ -141,8 +138,7 @@ static void fill(bench *b) {
 
 static void layer(const bench *b, size_t l, size_t pos, size_t n) {
     const attention_job j = {
-        .q = b->q, .out = b->out, .n_tokens = n, .first_keys = pos + 1, .is_causal = true, .k_type = b->k_type,
-        .v_type = b->v_type,
+        .q = b->q, .out = b->out, .n_tokens = n, .first_keys = pos + 1, .is_causal = true, .k_type = b->k_type, .v_type = b->v_type,
         .k = b->keys + l * KV_HEADS * b->k_head, .v = b->values + l * KV_HEADS * b->v_head, .k_head_bytes = b->k_head,
         .v_head_bytes = b->v_head
     };
@@ -177,8 +173,7 @@ static void one_type(ern_pool *pool, const ern_kernels *k, const char *name, dou
     const char *colon = strchr(name, ':');
     char first[16];
     snprintf(first, sizeof first, "%.*s", colon ? (int)(colon - name) : 15, name);
-    if (!attention_type_from_name(&b.k_type, first, &e) ||
-        !attention_type_from_name(&b.v_type, colon ? colon + 1 : name, &e)) {
+    if (!attention_type_from_name(&b.k_type, first, &e) || !attention_type_from_name(&b.v_type, colon ? colon + 1 : name, &e)) {
         fprintf(stderr, "%s\n", e.text);
         exit(2);
     }
@@ -188,8 +183,7 @@ static void one_type(ern_pool *pool, const ern_kernels *k, const char *name, dou
     b.values = take(LAYERS * KV_HEADS * b.v_head);
     b.q = take(sizeof(float) * BATCH * HEADS * WIDTH);
     b.out = take(sizeof(float) * BATCH * HEADS * WIDTH);
-    b.call = (attention_call){ .d = WIDTH, .n_heads = HEADS, .n_kv_heads = KV_HEADS, .scale = 0.0883883f,
-                               .is_exact = is_exact,
+    b.call = (attention_call){ .d = WIDTH, .n_heads = HEADS, .n_kv_heads = KV_HEADS, .scale = 0.0883883f, .is_exact = is_exact,
                                .max_rows = BATCH, .max_keys = MAX_KEYS };
     b.call.scratch = take(attention_scratch_bytes(WIDTH, HEADS, KV_HEADS, BATCH, MAX_KEYS, pool_n(pool)));
     fill(&b);
@@ -203,8 +197,8 @@ static void one_type(ern_pool *pool, const ern_kernels *k, const char *name, dou
     for (size_t depth = 4096; depth <= MAX_KEYS; depth *= 4) {
         const size_t n_bytes = LAYERS * KV_HEADS * (b.k_head + b.v_head) / MAX_KEYS * depth;
         const double s = decode(&b, depth - 1), speed = read_speed(pool, b.keys, LAYERS * KV_HEADS * b.k_head);
-        printf("%-8s %-5s decode at %5zu: %6.2f ms, %5.1f GB/s of %5.1f: %.0f %%\n", name, is_exact ? "exact" : "fast",
-               depth, 1e3 * s, 1e-9 * (double)n_bytes / s, 1e-9 * speed, 100 * (double)n_bytes / s / speed);
+        printf("%-8s %-5s decode at %5zu: %6.2f ms, %5.1f GB/s of %5.1f: %.0f %%\n", name, is_exact ? "exact" : "fast", depth, 1e3 * s,
+               1e-9 * (double)n_bytes / s, 1e-9 * speed, 100 * (double)n_bytes / s / speed);
     }
     free(b.keys);
     free(b.values);

@@ -42,6 +42,11 @@ extern "C" {
     X(TEMPLATE, 400, 2, "a chat template failed")                           \
     X(NOTFOUND, 404, 3, "the named thing does not exist")                   \
     X(MISSING,  501, 5, "this build or machine lacks something")            \
+    X(AUTH,     401, 2, "no key, or one that is not known")                 \
+    X(DENIED,   403, 2, "the key does not allow this")                      \
+    X(METHOD,   405, 2, "no such method here")                              \
+    X(TIMEOUT,  408, 3, "it took too long")                                 \
+    X(RATE,     429, 6, "too many requests or tokens for this key")         \
     X(BUSY,     503, 6, "too much to do already; try again later")          \
     X(STOPPED,  499, 130, "the caller asked to stop")
 

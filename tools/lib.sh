@@ -51,6 +51,8 @@ list_build_packages() {
     need libcurl4-openssl-dev 'downloads models (ernie pull)' library libcurl
     need gettext 'translates the program (Chinese)' command msgfmt
     need libedit-dev 'edits lines in ernie chat' library libedit
+    need libmicrohttpd-dev 'serves HTTP (ernie serve)' library libmicrohttpd
+    need libsqlite3-dev 'keeps responses (ernie serve)' library sqlite3
 }
 
 list_test_packages() {

@@ -47,7 +47,7 @@ static json_t *memory_json(const ern_source *s, const ern_config *c, const cli_m
     const size_t n_ctx = m->ctx.v ? (size_t)m->ctx.v : c->max_positions < 4096 ? c->max_positions : 4096;
     enum ern_dtype k_type = DTYPE_F16, v_type = DTYPE_F16;
     if (m->kv) kv_types_from_name(&k_type, &v_type, m->kv, NULL);
-    const size_t kv = c->arch == ARCH_BERT ? 0 : kv_context_bytes(c, n_ctx, k_type, v_type), weights = source_size_bytes(s);
+    const size_t kv = kv_context_bytes(c, n_ctx, k_type, v_type), weights = source_size_bytes(s);
     return json_pack("{s:I, s:s, s:I, s:I, s:I}", "ctx", (json_int_t)n_ctx, "kv", m->kv ? m->kv : "f16", "kv_bytes",
                      (json_int_t)kv, "weights_bytes",
                      (json_int_t)weights, "total_bytes", (json_int_t)(kv + weights));

@@ -469,11 +469,11 @@ static bool read_choices(ern_grammar *g, const char *text, size_t n, ern_err *e)
     return ok;
 }
 
-static bool read_schema(ern_grammar *g, const char *text, size_t n, ern_err *e) {
+static bool read_schema(ern_grammar *g, bool is_tools, const char *text, size_t n, ern_err *e) {
     json_error_t bad;
     json_t *schema = json_loadb(text, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &bad);
     if (!schema) return ern_fail_at(e, ERN_ARG, bad.line, bad.column, "JSON Schema: %s", bad.text);
-    const bool ok = grammar_from_schema(g, schema, e);
+    const bool ok = is_tools ? grammar_from_tools(g, schema, e) : grammar_from_schema(g, schema, e);
     json_decref(schema);
     return ok;
 }
@@ -483,7 +483,8 @@ static bool read_grammar(ern_grammar *g, enum constrain_kind kind, const char *t
     case CONSTRAIN_GBNF: return grammar_from_gbnf(g, text, n, e);
     case CONSTRAIN_EBNF: return grammar_from_ebnf(g, text, n, e);
     case CONSTRAIN_REGEX: return grammar_from_regex(g, text, n, e);
-    case CONSTRAIN_SCHEMA: return read_schema(g, text, n, e);
+    case CONSTRAIN_SCHEMA: return read_schema(g, false, text, n, e);
+    case CONSTRAIN_TOOLS: return read_schema(g, true, text, n, e);
     case CONSTRAIN_CHOICE: return read_choices(g, text, n, e);
     case CONSTRAIN_JSON_OBJECT: return grammar_any_object(g, e);
     }

@@ -28,9 +28,11 @@ void constrain_vocab_close(constrain_vocab *v);
 size_t constrain_vocab_n(const constrain_vocab *v);
 
 enum constrain_kind { CONSTRAIN_GBNF, CONSTRAIN_EBNF, CONSTRAIN_REGEX, CONSTRAIN_SCHEMA, CONSTRAIN_CHOICE,
-                      CONSTRAIN_JSON_OBJECT };
+                      CONSTRAIN_JSON_OBJECT, CONSTRAIN_TOOLS };
 
-/* text: the grammar, the pattern, the schema as JSON, or a JSON array of strings; unused for JSON_OBJECT. v is borrowed. */
+/* text: the grammar, the pattern, the schema as JSON, or a JSON array of strings; unused for JSON_OBJECT; for TOOLS
+ * {"tools": [{"name", "parameters" (a schema, or absent: any object)}], "is_required": true, "is_parallel": false}: calls as
+ * <tool_call>{"name": ..., "arguments": ...}</tool_call>, alone or after free text. v is borrowed. */
 ern_constraint *constraint_open(const constrain_vocab *v, enum constrain_kind kind, const char *text, size_t n, ern_err *e);
 void constraint_close(ern_constraint *c);
 size_t constraint_n_states(const ern_constraint *c);

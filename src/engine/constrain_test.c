@@ -34,8 +34,8 @@ static constrain_vocab *test_vocab(void) {
 }
 
 static enum constrain_kind kind_of(const char *name) {
-    static const char *const names[] = { "gbnf", "ebnf", "regex", "schema", "choice", "json_object" };
-    for (int i = 0; i < 6; i++)
+    static const char *const names[] = { "gbnf", "ebnf", "regex", "schema", "choice", "json_object", "tools" };
+    for (int i = 0; i < 7; i++)
         if (strcmp(name, names[i]) == 0) return (enum constrain_kind)i;
     fail_msg("kind %s", name);
     return 0;

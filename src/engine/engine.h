@@ -44,6 +44,11 @@ ern_tokenizer *engine_gguf_tokenizer(const ern_gguf *g, ern_err *e);
 /* Special tokens' texts as the templates want them: bos_token, eos_token, ... added to vars. */
 bool engine_template_vars(const ern_engine *eng, json_t *vars, ern_err *e);
 
+/* A conversation rendered by t (NULL: the model's own template) and tokenised; vars as ern_chat_render takes them, borrowed.
+ * out and rendered (the text, appended) may be NULL. */
+bool engine_chat_vars(const ern_engine *eng, const ern_template *t, json_t *vars, ern_tokens *out, ern_buf *rendered,
+                      ern_err *e);
+
 /* tokenizer_encode into an ern_tokens; on failure out is as before. */
 bool engine_encode(const ern_engine *eng, const char *text, size_t n, unsigned flags, ern_tokens *out, ern_err *e);
 

@@ -70,6 +70,9 @@ bool grammar_from_regex(ern_grammar *g, const char *pattern, size_t n, ern_err *
 bool grammar_from_choice(ern_grammar *g, const char *const *choices, const size_t *lengths, size_t n, ern_err *e);
 bool grammar_from_schema(ern_grammar *g, const json_t *schema, ern_err *e);     /* JSON Schema 2020-12; true: any JSON */
 bool grammar_any_object(ern_grammar *g, ern_err *e);
+bool grammar_from_tools(ern_grammar *g, const json_t *spec, ern_err *e);        /* see CONSTRAIN_TOOLS in constrain.h */
+/* A value of schema, whose references are looked up in schema itself; several schemas may stand in one grammar. */
+g_node grammar_schema_node(ern_grammar *g, const json_t *schema);
 
 /* A regex as one node (JSON Schema "pattern": matches anywhere unless anchored). as_json: every character written as a
  * JSON string would write it. */

@@ -20,7 +20,6 @@ typedef struct {
     struct { const json_t *target; uint32_t rule; } refs[MAX_REFS];     /* a target becomes a rule once, so recursion ends */
     size_t n_refs;
     json_t *made;               /* array: owns merged schemas that refs may point at */
-    size_t n_names;
 } compiler;
 
 static g_node compile(compiler *c, const json_t *schema);
@@ -362,7 +361,7 @@ static bool check_member_counts(compiler *c, const property_list *p, g_node othe
 static g_node as_rule(compiler *c, g_node body) {
     char name[48];
     if (!body) return 0;
-    snprintf(name, sizeof name, "part-%zu", c->n_names++);
+    snprintf(name, sizeof name, "part-%zu", c->g->n_rules);
     return grammar_ref(c->g, grammar_rule(c->g, name, body));
 }
 
@@ -473,7 +472,7 @@ static g_node compile_ref(compiler *c, const char *pointer) {
     for (size_t i = 0; i < c->n_refs; i++)
         if (c->refs[i].target == target) return grammar_ref(c->g, c->refs[i].rule);
     if (c->n_refs == MAX_REFS) return refuse(c, "$ref", "stands for more than 4096 different schemas");
-    snprintf(name, sizeof name, "ref-%zu", c->n_refs);
+    snprintf(name, sizeof name, "ref-%zu", c->g->n_rules);
     const uint32_t rule = grammar_declare(c->g, name);
     if (rule == UINT32_MAX) return 0;
     c->refs[c->n_refs].target = target;
@@ -607,17 +606,23 @@ static g_node compile(compiler *c, const json_t *s) {
     return node;
 }
 
-bool grammar_from_schema(ern_grammar *g, const json_t *schema, ern_err *e) {
-    const uint32_t root = grammar_declare(g, "root");
-    compiler *c = mem_zalloc(1, sizeof *c, "JSON Schema", e);
-    if (!c) return false;
+g_node grammar_schema_node(ern_grammar *g, const json_t *schema) {
+    g_node node = 0;
+    compiler *c = mem_zalloc(1, sizeof *c, "JSON Schema", &g->err);
+    if (!c) { g->is_failed = true; return 0; }
     c->g = g;
     c->root = schema;
     c->made = json_array();
     if (!c->made) grammar_fail(g, ERN_NOMEM, 0, 0, "no memory for a schema");
-    if (root != UINT32_MAX && grammar_json_rules(g, &c->r)) grammar_rule(g, "root", compile(c, schema));
+    else if (grammar_json_rules(g, &c->r)) node = compile(c, schema);
     json_decref(c->made);
     free(c);
+    return node;
+}
+
+bool grammar_from_schema(ern_grammar *g, const json_t *schema, ern_err *e) {
+    const uint32_t root = grammar_declare(g, "root");
+    if (root != UINT32_MAX) grammar_rule(g, "root", grammar_schema_node(g, schema));
     if (g->is_failed && e) *e = g->err;
     return !g->is_failed;
 }

@@ -240,16 +240,27 @@ bool engine_template_vars(const ern_engine *eng, json_t *vars, ern_err *e) {
     return true;
 }
 
-/* given: the caller's variables, borrowed. */
-static bool render(const ern_engine *eng, json_t *given, ern_tokens *out, ern_err *e) {
+/* The rendering as a reader sees it. */
+static bool add_unmarked(const struct marker *m, const char *s, size_t n, ern_buf *out, ern_err *e) {
+    bool ok = buf_reserve(out, n, e);
+    for (size_t i = 0; ok && i < n;) {
+        if (is_mark(m, s + i, n - i)) { i += MARK_BYTES; continue; }
+        ok = buf_char(out, s[i++], e);
+    }
+    return ok;
+}
+
+bool engine_chat_vars(const ern_engine *eng, const ern_template *t, json_t *given, ern_tokens *out, ern_buf *rendered,
+                      ern_err *e) {
     struct marker m = { .specials = &eng->specials };
     ern_buf text = { .max = MAX_PROMPT_BYTES };
-    const size_t before = out->n;
+    const size_t before = out ? out->n : 0;
     json_t *vars = NULL;
     const bool ok = choose_mark(&m, eng, given, e) && (vars = marked(&m, given, 0, e)) &&
-                    engine_template_vars(eng, vars, e) && template_render(eng->chat, vars, NULL, &text, e) &&
-                    encode_marked(eng, &m, text.data ? text.data : "", text.len, out, e);
-    if (!ok) out->n = before;
+                    engine_template_vars(eng, vars, e) && template_render(t ? t : eng->chat, vars, NULL, &text, e) &&
+                    (!rendered || add_unmarked(&m, text.data ? text.data : "", text.len, rendered, e)) &&
+                    (!out || encode_marked(eng, &m, text.data ? text.data : "", text.len, out, e));
+    if (!ok && out) out->n = before;
     buf_deinit(&text);
     json_decref(vars);
     return ok;
@@ -279,7 +290,7 @@ bool ern_chat_tokens(const ern_engine *eng, const char *messages_json, bool add_
     if (!json_is_array(messages)) ern_fail(e, ERN_ARG, "messages: a JSON array wanted");
     else if (!(vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", add_generation_prompt)))
         ern_fail(e, ERN_NOMEM, "no memory for template variables");
-    else ok = render(eng, vars, out, e);
+    else ok = engine_chat_vars(eng, NULL, vars, out, NULL, e);
     json_decref(vars);
     json_decref(messages);
     return ok;
@@ -291,7 +302,7 @@ bool ern_chat_render(const ern_engine *eng, const char *vars_json, ern_tokens *o
     if (!need_template(eng, e) || !(vars = parse(vars_json, e))) return false;
     if (!json_is_object(vars) || !json_is_array(json_object_get(vars, "messages")))
         ern_fail(e, ERN_ARG, "template variables: a JSON object with the array \"messages\" wanted");
-    else ok = render(eng, vars, out, e);
+    else ok = engine_chat_vars(eng, NULL, vars, out, NULL, e);
     json_decref(vars);
     return ok;
 }

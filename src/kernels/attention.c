@@ -9,8 +9,7 @@
 enum { TILE_ROWS = ATTENTION_MAX_GROUP, INLINE_WORK = 2048 };   /* rows x keys below which waking threads costs more */
 #define LOG2_E 1.44269504088896f
 
-/* Some tokens of a job, one KV head, some chunks. parts: where the chunks' results go when the tile is split:
- * [n_chunks, n_rows (D + 2)]. */
+/* Some tokens of a job, one KV head, some chunks. parts: where chunk c's result goes when the tile is split, [c, n_rows (D + 2)]. */
 typedef struct {
     const attention_job *job;
     size_t head, token, n_tokens, chunk, n_chunks;
@@ -66,17 +65,14 @@ static size_t max_items(size_t n_kv_heads, size_t max_rows, size_t max_keys) {
     return (max_rows + 2 * chunks_of(max_keys)) * n_kv_heads;
 }
 
-size_t attention_scratch_bytes(size_t d, size_t n_heads, size_t n_kv_heads, size_t max_rows, size_t max_keys,
-                               size_t n_threads) {
+size_t attention_scratch_bytes(size_t d, size_t n_heads, size_t n_kv_heads, size_t max_rows, size_t max_keys, size_t n_threads) {
     buffers b;
-    return round_up(max_items(n_kv_heads, max_rows, max_keys) * sizeof(item)) +
-           round_up(max_rows * n_kv_heads * sizeof(item)) +
+    return round_up(max_items(n_kv_heads, max_rows, max_keys) * sizeof(item)) + round_up(max_rows * n_kv_heads * sizeof(item)) +
            round_up(part_floats(d, n_heads, max_keys) * 4) + n_threads * lay_out(&b, padded(d), NULL);
 }
 
 /* A tile's queries, scaled so that 2^score is wanted, then packed as the instruction set wants them. */
-static void load_queries(const plan *p, const item *x, const attention_isa *isa, const attention_rows *t, float *q,
-                         size_t D) {
+static void load_queries(const plan *p, const item *x, const attention_isa *isa, const attention_rows *t, float *q, size_t D) {
     const attention_call *c = p->call;
     const float scale = c->scale * LOG2_E;
     for (size_t r = 0; r < t->n_rows; r++) {
@@ -114,17 +110,15 @@ static const attention_isa *isa_of(const plan *p, const attention_job *j) {
 /* Kernels find chunk c at c chunks behind k and v: with pages, that is where a run through all chunks would begin. */
 static void at_chunk(attention_rows *t, const plan *p, const item *x, size_t c) {
     const attention_job *j = x->job;
-    const size_t n_tiles = ATTENTION_CHUNK / ATTENTION_TILE;
-    const size_t k_bytes = n_tiles * attention_tile_bytes(j->k_type, p->call->d);       /* of a chunk */
-    const size_t v_bytes = n_tiles * attention_tile_bytes(j->v_type, p->call->d);
+    const size_t d = p->call->d, tiles = c * (ATTENTION_CHUNK / ATTENTION_TILE), k_bytes = tiles * attention_tile_bytes(j->k_type, d);
     const bool is_last = keys_of(j, j->n_tokens - 1) <= (c + 1) * ATTENTION_CHUNK;
     if (!j->pages) {
-        t->k_next = (const char *)t->k + (is_last ? c : c + 1) * k_bytes;
+        t->k_next = (const char *)t->k + k_bytes + (is_last ? 0 : ATTENTION_CHUNK / ATTENTION_TILE * attention_tile_bytes(j->k_type, d));
         return;
     }
     const size_t k_offset = j->k_offset + x->head * j->k_head_bytes, v_offset = j->v_offset + x->head * j->v_head_bytes;
-    t->k = (const void *)((uintptr_t)j->pages[c] + k_offset - c * k_bytes);
-    t->v = (const void *)((uintptr_t)j->pages[c] + v_offset - c * v_bytes);
+    t->k = (const void *)((uintptr_t)j->pages[c] + k_offset - k_bytes);
+    t->v = (const void *)((uintptr_t)j->pages[c] + v_offset - tiles * attention_tile_bytes(j->v_type, d));
     t->k_next = (const char *)j->pages[is_last ? c : c + 1] + k_offset;
 }
 
@@ -169,9 +163,7 @@ static void merge_split(const plan *p, const item *x, const buffers *b) {
     store_outputs(p, x, b->l, b->o);
 }
 
-typedef void (*item_fn)(const plan *p, const item *x, const buffers *b);
-
-static void deal(plan *p, size_t thread, const item *items, size_t n, item_fn run) {
+static void deal(plan *p, size_t thread, const item *items, size_t n, void (*run)(const plan *, const item *, const buffers *)) {
     buffers b;
     lay_out(&b, p->D, p->thread_scratch + thread * lay_out(&b, p->D, NULL));
     for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < n;) run(p, &items[i], &b);

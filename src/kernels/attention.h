@@ -38,12 +38,11 @@ typedef struct {
     float *out;                 /* [n_tokens, n_heads, d] */
     size_t n_tokens, first_keys;
     bool is_causal;
-    /* tiles of KV head 0, 64-byte aligned; head h lies h * k_head_bytes (v_head_bytes) further */
-    const void *k, *v;
+    const void *k, *v;          /* tiles of KV head 0, 64-byte aligned; head h lies h * k_head_bytes (v_head_bytes) further */
     size_t k_head_bytes, v_head_bytes;
     enum ern_dtype k_type, v_type;
-    /* Instead of k and v: pages[c] holds ATTENTION_CHUNK tokens from c * ATTENTION_CHUNK on, its keys at k_offset, its
-     * values at v_offset (bytes), head by head as above. NULL: everything lies at k and v. */
+    /* Instead of k and v: pages[c] holds ATTENTION_CHUNK tokens from c * ATTENTION_CHUNK on, its keys at k_offset, its values at
+     * v_offset (bytes), head by head as above. NULL: everything lies at k and v. */
     const void *const *pages;
     size_t k_offset, v_offset;
 } attention_job;
@@ -57,8 +56,7 @@ typedef struct {
 } attention_call;
 
 /* Scratch of calls with up to max_rows tokens in all, max_keys keys each, n_threads threads. */
-size_t attention_scratch_bytes(size_t d, size_t n_heads, size_t n_kv_heads, size_t max_rows, size_t max_keys,
-                               size_t n_threads);
+size_t attention_scratch_bytes(size_t d, size_t n_heads, size_t n_kv_heads, size_t max_rows, size_t max_keys, size_t n_threads);
 void attention_run(const ern_kernels *k, ern_pool *pool, const attention_call *c, const attention_job *jobs, size_t n_jobs);
 
 /* ---- what an instruction set provides --------------------------------------------------------- */
@@ -87,8 +85,7 @@ typedef struct attention_isa {
     void (*merge)(float *m, float *l, float *o, const float *m2, const float *l2, const float *o2, size_t n_rows, size_t D);
 } attention_isa;
 
-extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_vnni,
-    attention_avx512_bf16, attention_amx,
+extern const attention_isa attention_scalar, attention_avx2, attention_avx512, attention_avx512_vnni, attention_avx512_bf16, attention_amx,
     attention_neon;
 
 #endif

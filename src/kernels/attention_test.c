@@ -72,8 +72,7 @@ static attention_job job_at(const sequence *x, size_t pos, size_t n, float *out)
                             .v_head_bytes = x->v_head_bytes, .k_type = x->s.k_type, .v_type = x->s.v_type };
 }
 
-static void run(const ern_kernels *k, const shape *s, const attention_job *jobs, size_t n_jobs, size_t n_threads,
-                bool is_exact) {
+static void run(const ern_kernels *k, const shape *s, const attention_job *jobs, size_t n_jobs, size_t n_threads, bool is_exact) {
     size_t n_rows = 0, n_keys = 0;
     for (size_t i = 0; i < n_jobs; i++) {
         n_rows += jobs[i].n_tokens;
@@ -118,14 +117,12 @@ static void reference(const sequence *x, size_t pos, size_t head, size_t n_keys,
 }
 
 static double tolerance_of(const shape *s, const ern_kernels *k, bool is_exact) {
-    const bool has_f32 = s->k_type == DTYPE_F32 || s->v_type == DTYPE_F32;
-    if (is_exact || has_f32 || k->attend_fast == k->attend_exact) return EXACT_TOLERANCE;
+    if (is_exact || k->attend_fast == k->attend_exact || s->k_type == DTYPE_F32 || s->v_type == DTYPE_F32) return EXACT_TOLERANCE;
     return s->k_type == DTYPE_Q8_0 || s->k_type == DTYPE_Q4_0 ? INT8_TOLERANCE : BF16_TOLERANCE;
 }
 
 /* Rows of tokens [pos, pos + n) against the definition, some of them. */
-static void check(const char *level, const ern_kernels *k, const sequence *x, size_t pos, size_t n, const float *out,
-                  bool is_exact) {
+static void check(const char *level, const ern_kernels *k, const sequence *x, size_t pos, size_t n, const float *out, bool is_exact) {
     const shape *s = &x->s;
     const double limit = tolerance_of(s, k, is_exact);
     double want[ATTENTION_MAX_WIDTH];
@@ -137,8 +134,7 @@ static void check(const char *level, const ern_kernels *k, const sequence *x, si
             for (size_t c = 0; c < s->d; c++) {
                 const double got = (double)out[(i * s->heads + h) * s->d + c];
                 if (!(fabs(got - want[c]) <= limit * top))
-                    fail_msg("%s exact %d, d %zu, %zu/%zu heads, K %s V %s, token %zu head %zu [%zu]: %.8g, %.8g wanted",
-                             level,
+                    fail_msg("%s exact %d, d %zu, %zu/%zu heads, K %s V %s, token %zu head %zu [%zu]: %.8g, %.8g wanted", level,
                              is_exact, s->d, s->heads, s->kv_heads, dtype_info(s->k_type)->name, dtype_info(s->v_type)->name,
                              pos + i, h, c, got, want[c]);
             }
@@ -198,8 +194,8 @@ static void test_shapes(void **state) {
 static void test_long(void **state) {
     (void)state;
     static const shape shapes[] = {
-        { 128, 16, 2, 2053, DTYPE_F16, DTYPE_F16 }, { 128, 20, 4, 1537, DTYPE_Q8_0, DTYPE_Q4_0 },
-        { 64, 9, 3, 1024, DTYPE_BF16, DTYPE_Q8_0 }, { 32, 4, 4, 4099, DTYPE_F32, DTYPE_F32 },
+        { 128, 16, 2, 2053, DTYPE_F16, DTYPE_F16 }, { 128, 20, 4, 1537, DTYPE_Q8_0, DTYPE_Q4_0 }, { 64, 9, 3, 1024, DTYPE_BF16, DTYPE_Q8_0 },
+        { 32, 4, 4, 4099, DTYPE_F32, DTYPE_F32 },
     };
     for (size_t i = 0; i < N_OF(levels); i++) {
         ern_kernels k;
@@ -246,9 +242,8 @@ static void cut_up(const ern_kernels *k, const shape *s, bool is_exact) {
 static void test_same_bits(void **state) {
     (void)state;
     static const shape shapes[] = {
-        { 128, 16, 2, 131, DTYPE_F16, DTYPE_F16 }, { 64, 9, 3, 77, DTYPE_BF16, DTYPE_F16 },
-        { 16, 4, 2, 50, DTYPE_F32, DTYPE_F32 }, { 80, 5, 1, 61, DTYPE_Q8_0, DTYPE_Q8_0 },
-        { 128, 10, 2, 47, DTYPE_Q4_0, DTYPE_Q4_0 }, { 64, 2, 2, 1100, DTYPE_F16, DTYPE_Q8_0 },
+        { 128, 16, 2, 131, DTYPE_F16, DTYPE_F16 }, { 64, 9, 3, 77, DTYPE_BF16, DTYPE_F16 }, { 16, 4, 2, 50, DTYPE_F32, DTYPE_F32 },
+        { 80, 5, 1, 61, DTYPE_Q8_0, DTYPE_Q8_0 }, { 128, 10, 2, 47, DTYPE_Q4_0, DTYPE_Q4_0 }, { 64, 2, 2, 1100, DTYPE_F16, DTYPE_Q8_0 },
         { 128, 16, 2, 1030, DTYPE_Q8_0, DTYPE_F16 },
     };
     for (size_t i = 0; i < N_OF(levels); i++) {
@@ -283,8 +278,7 @@ static void test_storage(void **state) {
     (void)state;
     ern_kernels k;
     kernels_init(&k, ~0u);
-    /* Of the largest; Q4_0: half a step, and its scale's rounding. */
-    static const double limits[] = { 0, 5e-4, 4e-3, 4.5e-3, 0.07 };
+    static const double limits[] = { 0, 5e-4, 4e-3, 4.5e-3, 0.07 };     /* of the largest; Q4_0: half a step, and its scale's rounding */
     for (size_t t = 0; t < N_OF(types); t++)
         for (size_t is_key = 0; is_key < 2; is_key++) {
             char *base = take(4 * attention_tile_bytes(types[t], 80));
@@ -330,10 +324,8 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names), cmocka_unit_test(test_rotation), cmocka_unit_test(test_storage),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_long), cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_not_causal),
+        cmocka_unit_test(test_names), cmocka_unit_test(test_rotation), cmocka_unit_test(test_storage), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_long), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_not_causal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

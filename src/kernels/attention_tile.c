@@ -43,8 +43,7 @@ void attention_rotate(float *x, size_t d) {
     for (size_t i = 0; i < d; i++) x[i] *= scale;
 }
 
-static void store_halves(const ern_kernels *k, enum ern_dtype t, bool is_key, uint16_t *tile, size_t at,
-                         const float *x, size_t d) {
+static void store_halves(const ern_kernels *k, enum ern_dtype t, bool is_key, uint16_t *tile, size_t at, const float *x, size_t d) {
     const size_t D = padded(d);
     uint16_t h[ATTENTION_MAX_WIDTH + 1] = { 0 };
     if (t == DTYPE_F16) k->to_f16(h, x, d);

@@ -25,8 +25,7 @@ struct attention_isa;                /* attention.h */
 
 typedef struct {
     unsigned flags;
-    /* y[T,R] (row stride y_stride floats) = x[T,C] . W[R,C]^T for rows r0 <= r < r1, f32 activations. W: rows of
-     * dtype t, row_bytes apart. */
+    /* y[T,R] (row stride y_stride floats) = x[T,C] . W[R,C]^T for rows r0 <= r < r1, f32 activations. W: rows of dtype t, row_bytes apart. */
     void (*gemm_f32)(float *y, size_t y_stride, const float *x, size_t T, const void *w, enum ern_dtype t,
                      size_t row_bytes, size_t C, size_t r0, size_t r1);
     /* The same with 8-bit activations xq[T][C/32]; only where has_q8(t). */
@@ -37,14 +36,12 @@ typedef struct {
     float (*dot)(const float *a, const float *b, size_t n);
     void (*axpy)(float *y, float a, const float *x, size_t n);      /* y += a x */
     void (*rmsnorm)(float *y, const float *x, const float *w, float eps, size_t n);
-    /* y = gate * sigmoid(gate) * up; may alias */
-    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);   /* y = gate * sigmoid(gate) * up; may alias */
     void (*softmax)(float *x, size_t n);                            /* in place, f32, max subtracted */
     void (*add)(float *y, const float *x, size_t n);                /* y += x */
     void (*layernorm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
     void (*gelu_erf)(float *y, const float *x, size_t n);           /* y = x/2 (1 + erf(x / sqrt 2)); may alias */
-    /* n_heads heads of d values in place; cs: cos[d/2], then sin[d/2]. adjacent: pairs (2i, 2i+1), otherwise
-     * (i, i + d/2). */
+    /* n_heads heads of d values in place; cs: cos[d/2], then sin[d/2]. adjacent: pairs (2i, 2i+1), otherwise (i, i + d/2). */
     void (*rope)(float *x, const float *cs, size_t n_heads, size_t d, bool adjacent);
     void (*to_f16)(uint16_t *y, const float *x, size_t n);          /* round to nearest even; past +-65504: the largest */
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);         /* round to nearest even */
@@ -61,7 +58,6 @@ void kernels_init(ern_kernels *k, unsigned mask);
 /* y[T,R] = x[T,C] . W^T over the pool. W is a view [R,C]. exact: f32 activations always. scratch holds the 8-bit
  * activations: matmul_scratch_bytes(T, C) bytes, 64-byte aligned. */
 size_t matmul_scratch_bytes(size_t T, size_t C);
-void matmul(const ern_kernels *k, ern_pool *pool, float *y, const float *x, size_t T, const ern_view *w, bool exact,
-            void *scratch);
+void matmul(const ern_kernels *k, ern_pool *pool, float *y, const float *x, size_t T, const ern_view *w, bool exact, void *scratch);
 
 #endif

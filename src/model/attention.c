@@ -31,8 +31,7 @@ static void place_part(void *ctx, size_t thread, size_t n_threads) {
         k->rope(keys, cs, K, d, c->rope_adjacent);
         for (size_t head = 0; head < K; head++) {
             attention_store(k, kv->k_type, true, kv_keys(kv, j->layer, head, pos), pos % KV_PAGE_TOKENS, keys + head * d, d);
-            attention_store(k, kv->v_type, false, kv_values(kv, j->layer, head, pos), pos % KV_PAGE_TOKENS,
-                            values + head * d, d);
+            attention_store(k, kv->v_type, false, kv_values(kv, j->layer, head, pos), pos % KV_PAGE_TOKENS, values + head * d, d);
         }
     }
 }

@@ -26,10 +26,7 @@ static inline float vf_sum(vf a) { return a; }
 static inline float vf_top(vf a) { return a; }
 static inline vf vf_scale_down(vf a, vf n) { return n < -126.5f ? 0.0f : ldexpf(a, (int)n); }
 static inline void vf_split_f16(const uint16_t *p, vf *even, vf *odd) { *even = f16_to_f32(p[0]); *odd = f16_to_f32(p[1]); }
-static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) {
-    *even = bf16_to_f32(p[0]);
-    *odd = bf16_to_f32(p[1]);
-}
+static inline void vf_split_bf16(const uint16_t *p, vf *even, vf *odd) { *even = bf16_to_f32(p[0]); *odd = bf16_to_f32(p[1]); }
 static inline vf vf_from_f16(const uint16_t *p) { return f16_to_f32(*p); }
 static inline vf vf_bits(const void *p, unsigned shift, int mask) {
     uint32_t x;

@@ -1,7 +1,6 @@
-/* Attention on tiles of 16 rows by 16 keys, or 16 dimensions (AMX bf16). The file that includes this defines
- * tile_begin(shape), tile_end() and TILE_ZERO, TILE_LOAD, TILE_STORE, TILE_DP_BF16: the instructions, or in the test a model
- * of them. A tile of keys or values in memory is the right-hand tile as it lies. Tiles: 0 to 3 sums, 4 rows, 5 to 7 keys or
- * values. */
+/* Attention on tiles of 16 rows by 16 keys, or 16 dimensions (AMX bf16). The file that includes this defines tile_begin(shape),
+ * tile_end() and TILE_ZERO, TILE_LOAD, TILE_STORE, TILE_DP_BF16: the instructions, or in the test a model of them. A tile of
+ * keys or values in memory is the right-hand tile as it lies. Tiles: 0 to 3 sums, 4 rows, 5 to 7 keys or values. */
 #define ATT_ROWS 16
 #include "kernels/x86/attention_bf16.inc"
 
@@ -101,8 +100,7 @@ static void score_chunk(const attention_rows *t, size_t base) {
             const size_t R = at_most(t->n_rows - r, ATT_ROWS), end = seen(t, r + R - 1, base);
             if (end <= part) continue;
             if (R != shaped) begin_rows(shaped = R);
-            const ahead a = first_rows(next, next_bytes, D / 32, r);
-            score_tiles(t->s + r * STRIDE + part, q + 2 * r * D, k, D, end - part <= 32, a);
+            score_tiles(t->s + r * STRIDE + part, q + 2 * r * D, k, D, end - part <= 32, first_rows(next, next_bytes, D / 32, r));
         }
     }
     if (shaped) tile_end();
@@ -113,19 +111,18 @@ static void weigh_chunk(const attention_rows *t, size_t base) {
     size_t shaped = 0;
     memset(t->o, 0, t->n_rows * D * sizeof *t->o);
     for (size_t part = 0; part < top; part += ATTENTION_PART) {
-        const char *v = (const char *)values_part(t, base + part, at_most(top - part, ATTENTION_PART));
-        const char *p = (const char *)t->s;
+        const char *v = (const char *)values_part(t, base + part, at_most(top - part, ATTENTION_PART)), *p = (const char *)t->s;
         const bool is_last = part + ATTENTION_PART >= top;
         const char *next = is_last ? t->k_next : value_tile(t, base + part + ATTENTION_PART);
         const size_t next_bytes = PART_TILES * attention_tile_bytes(is_last ? t->k_type : t->v_type, D);
         for (size_t r = 0; r < t->n_rows; r += ATT_ROWS) {
             const size_t R = at_most(t->n_rows - r, ATT_ROWS), end = seen(t, r + R - 1, base);
-            const size_t n = at_most(end > part ? end - part : 0, ATTENTION_PART);
             ahead a = first_rows(next, next_bytes, (D + 63) / 64 * 2, r);
-            if (n == 0) continue;
+            if (end <= part) continue;
             if (R != shaped) begin_rows(shaped = R);
             for (size_t c = 0; c < D; c += 64, a.at += 2 * a.hop)
-                weigh_tiles(t->o + r * D + c, p + 4 * r * STRIDE + 2 * part, v + 4 * c, n, D, D - c < 64, a);
+                weigh_tiles(t->o + r * D + c, p + 4 * r * STRIDE + 2 * part, v + 4 * c, at_most(end - part, ATTENTION_PART), D,
+                            D - c < 64, a);
         }
     }
     if (shaped) tile_end();

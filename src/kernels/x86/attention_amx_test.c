@@ -136,8 +136,7 @@ static void one_shape(const shape *s) {
     for (size_t i = at; i < s->n_keys * row; i++) top = fmaxf(top, fabsf(want[i]));
     for (size_t i = at; i < s->n_keys * row; i++)
         if (!(fabsf(got[i] - want[i]) <= (float)TOLERANCE * top))
-            fail_msg("d %zu, %zu/%zu heads, K %s: [%zu] is %.7g, %.7g wanted", s->d, s->heads, s->kv_heads,
-                     dtype_info(s->k_type)->name,
+            fail_msg("d %zu, %zu/%zu heads, K %s: [%zu] is %.7g, %.7g wanted", s->d, s->heads, s->kv_heads, dtype_info(s->k_type)->name,
                      i, (double)got[i], (double)want[i]);
     free(q);
     free(keys);
@@ -150,10 +149,8 @@ static void one_shape(const shape *s) {
 static void test_shapes(void **state) {
     (void)state;
     static const shape shapes[] = {
-        { 128, 16, 2, 45, 0, DTYPE_BF16, DTYPE_BF16 }, { 64, 9, 3, 67, 0, DTYPE_F16, DTYPE_F16 },
-        { 96, 5, 1, 130, 97, DTYPE_F16, DTYPE_Q8_0 },
-        { 32, 4, 4, 33, 0, DTYPE_BF16, DTYPE_Q4_0 }, { 128, 10, 2, 70, 50, DTYPE_Q8_0, DTYPE_F16 },
-        { 80, 2, 1, 1, 0, DTYPE_F16, DTYPE_F16 },
+        { 128, 16, 2, 45, 0, DTYPE_BF16, DTYPE_BF16 }, { 64, 9, 3, 67, 0, DTYPE_F16, DTYPE_F16 }, { 96, 5, 1, 130, 97, DTYPE_F16, DTYPE_Q8_0 },
+        { 32, 4, 4, 33, 0, DTYPE_BF16, DTYPE_Q4_0 }, { 128, 10, 2, 70, 50, DTYPE_Q8_0, DTYPE_F16 }, { 80, 2, 1, 1, 0, DTYPE_F16, DTYPE_F16 },
         { 128, 8, 1, 1061, 1040, DTYPE_F16, DTYPE_F16 }, { 16, 3, 1, 523, 505, DTYPE_BF16, DTYPE_F16 },
     };
     if (!has_vectors()) { printf("SKIP: this CPU has no AVX-512 BF16\n"); skip(); }
