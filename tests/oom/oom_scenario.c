@@ -38,6 +38,7 @@ static void run_session(ern_engine *eng, ern_session *s, const char *save_path) 
     o.ignores_end = true;
     if (!told(ern_session_sync(s, ids, 5, NULL, NULL, &e), &e, "sync")) return;
     told(ern_session_generate(s, &o, count_tokens, &n, NULL, &e), &e, "generate");
+    told(ern_session_score(s, ids, 5, 2, count_tokens, &n, &e), &e, "score");
     if (told(ern_session_save(s, save_path, &e), &e, "save")) told(ern_session_load(s, save_path, &e), &e, "load");
     told(ern_session_truncate(s, 2, &e), &e, "truncate");
     remove(save_path);
@@ -57,6 +58,11 @@ static void run_model(const char *name) {
     so.n_ctx = 64;
     ern_engine *eng = ern_engine_open(path, &eo, &e);
     if (!told(eng != NULL, &e, "engine_open")) return;
+    ern_tokens used = { 0 };
+    float *vector = malloc(ern_engine_n_embed(eng) * sizeof *vector);
+    if (vector) told(ern_embed(eng, "<1><2>", 6, &used, vector, &e), &e, "embed");
+    ern_tokens_free(&used);
+    free(vector);
     ern_session *s = ern_session_open(eng, &so, &e), *copy = NULL;
     if (told(s != NULL, &e, "session_open")) {
         run_session(eng, s, save_path);
