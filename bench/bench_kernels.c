@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,6 +128,8 @@ typedef struct {
     double layer_bytes, layer_weights, active_bytes, active_weights, head_bytes, pack_s;     /* of one layer */
     float *x, *y[5];
     void *scratch;
+    uint8_t *arena, *at;                /* packed matrices one after the other, in large pages, as in a model */
+    size_t arena_bytes;
     int32_t *rows;
 } bench;
 
@@ -152,8 +155,11 @@ static void make(bench *b, ern_matrix *m, size_t R, size_t C) {
     ern_err e = { 0 };
     *m = matrix_of(&v);
     const double t = now();
-    if (!matrix_pack(m, b->k, b->pool, NULL, NULL, NULL, &e)) { fprintf(stderr, "%s\n", e.text); exit(4); }
+    const size_t packed = matrix_packed_bytes(m, b->k);
+    if (b->at + packed > b->arena + b->arena_bytes) { fprintf(stderr, "bench: the arena is too small\n"); exit(4); }
+    if (!matrix_pack(m, b->k, b->pool, packed ? b->at : NULL, NULL, NULL, &e)) { fprintf(stderr, "%s\n", e.text); exit(4); }
     b->pack_s += now() - t;
+    b->at += packed;
 }
 
 static void unmake(ern_matrix *m) {
@@ -166,6 +172,13 @@ static void set_up(bench *b) {
     const model_shape *s = b->s;
     const size_t D = s->hidden, F = s->ffn, E = s->expert_ffn;
     const shape fixed[N_FIXED] = { { s->q, D }, { s->kv, D }, { s->kv, D }, { D, s->q }, { F, D }, { F, D }, { D, F } };
+    double weights = (double)(s->vocab * D);
+    for (size_t n = 0; n < N_FIXED; n++) weights += (double)(s->n_made * fixed[n].R * fixed[n].C);
+    weights += (double)(s->n_made * 3 * s->n_experts * D * E);
+    b->arena_bytes = ((size_t)(weights * 1.1 * (double)dtype_info(b->t)->block_bytes / (double)dtype_info(b->t)->block_n) >> 21 << 21) + ((size_t)4 << 20);
+    b->arena = b->at = mmap(NULL, b->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (b->arena == MAP_FAILED) { fprintf(stderr, "bench: no memory for %zu bytes\n", b->arena_bytes); exit(4); }
+    (void)madvise(b->arena, b->arena_bytes, MADV_HUGEPAGE);
     b->layers = calloc(s->n_made, sizeof *b->layers);
     for (size_t i = 0; i < s->n_made; i++) {
         for (size_t n = 0; n < N_FIXED; n++) make(b, &b->layers[i].fixed[n], fixed[n].R, fixed[n].C);
@@ -202,6 +215,7 @@ static void tear_down(bench *b) {
     for (size_t i = 0; i < 5; i++) free(b->y[i]);
     free(b->scratch);
     free(b->rows);
+    munmap(b->arena, b->arena_bytes);
 }
 
 static void products(bench *b, const float *x, size_t T, float *swiglu, const ern_matrix *m, size_t n, float *const *y) {

@@ -20,15 +20,11 @@ INLINE void float_store(int M, int N, const vf *acc, const float_strip *s, float
         }
 }
 
-INLINE void float_ahead(int N, const float_strip *s, size_t at) {
-    for (int n = 0; n < N; n += (int)V_HALVES) v_prefetch(s->at[n] + at + FLOAT_AHEAD);
-}
-
 INLINE void float_tile(bool is_bf16, int M, int N, const float_strip *s, const void *const *act, float *const *y) {
     vf acc[FLOAT_M * FLOAT_N];
     for (int i = 0; i < M * N; i++) acc[i] = v_float(0);
     for (size_t c = 0; c < s->C; c += 2) {
-        float_ahead(N, s, 32 * c);
+        for (int n = 0; n < N; n += (int)V_HALVES) v_prefetch_l1(s->at[n] + 32 * c + FLOAT_AHEAD);
 #ifdef PAIR
         if (is_bf16) {
             vi w[FLOAT_N];

@@ -50,7 +50,9 @@ static inline vf v_i8(const void *p) {
 }
 static inline vf v_low4(const void *p) { return vcvtq_f32_u32(vandq_u32(four_bytes(p), vdupq_n_u32(15))); }
 static inline vf v_high4(const void *p) { return vcvtq_f32_u32(vshrq_n_u32(four_bytes(p), 4)); }
-static inline void v_prefetch(const uint8_t *p) { __builtin_prefetch(p, 0, 2); }
+/* Macros: gcc 12 drops calls of functions that do nothing but prefetch. */
+#define v_prefetch(p) __builtin_prefetch(p, 0, 2)
+#define v_prefetch_l1(p) __builtin_prefetch(p, 0, 3)
 
 /* Both factors are signed: wide codes lose their offset and need no start. */
 static inline vi start8(int32_t n) { (void)n; return v_int(0); }

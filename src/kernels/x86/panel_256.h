@@ -32,7 +32,9 @@ static inline vi v_lookup(const int8_t *table, char add, vi i) {
     const __m128i t = _mm_add_epi8(_mm_loadu_si128((const __m128i *)table), _mm_set1_epi8(add));
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), i);
 }
-static inline void v_prefetch(const uint8_t *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
+/* Macros: gcc 12 drops calls of functions that do nothing but prefetch. */
+#define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
+#define v_prefetch_l1(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 static inline vf v_cast(vi v) { return _mm256_castsi256_ps(v); }
 static inline vf v_cvt(vi v) { return _mm256_cvtepi32_ps(v); }
 static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
