@@ -67,7 +67,7 @@ static bool plan_type(struct planning *p, enum ern_dtype type, ern_err *e) {
     p->po.weights = type;
     plan_memory_of(&p->model, &p->po, &memory);
     if (p->pool) {
-        if (!probe_type(&p->kernels, p->pool, type, &probe, e)) return false;
+        if (!probe_type(&p->kernels, p->pool, type, p->model.c.hidden, &probe, e)) return false;
         plan_speed_of(&p->model, &memory, &probe, p->read, &speed);
     }
     if (p->rows)

@@ -10,7 +10,7 @@
 #include "engine/presets.h"
 #include "reference.h"
 
-/* Parameters: exact where every tensor is known, published with one decimal for the largest; bytes of keys and values a token
+/* Parameters: exact where every tensor is known, published with a decimal for the largest; bytes of keys and values a token
  * in 16 bits: MODEL.md's table of sizes. */
 static const struct { const char *name; double params, active, tolerance; size_t kv_bytes; } models[] = {
     { "ERNIE-4.5-0.3B", 360748032.0, 360748032.0, 0.0, 18432 },

@@ -8,7 +8,6 @@
 #include "kernels/matrix.h"
 
 #define MATRIX_BYTES ((size_t)192 << 20)        /* well beyond the caches of the machines we know */
-#define DECODE_COLS 2048
 #define PREFILL_ROWS 256                        /* tokens of one block */
 #define PREFILL_OUT 1024
 #define MIN_SECONDS 0.08
@@ -59,19 +58,20 @@ out:
     return ok;
 }
 
-bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, probe_speed *out, ern_err *e) {
+bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, size_t n_cols, probe_speed *out, ern_err *e) {
     const ern_dtype_info *info = dtype_info(t);
-    const size_t row_bytes = DECODE_COLS / info->block_n * info->block_bytes, R = MATRIX_BYTES / row_bytes;
+    const size_t C = n_cols ? (n_cols + info->block_n - 1) / info->block_n * info->block_n : info->block_n;
+    const size_t row_bytes = C / info->block_n * info->block_bytes, R = MATRIX_BYTES / row_bytes;
     double decode, prefill;
     if (!info->to_f32) return ern_fail(e, ERN_MISSING, "probe: no arithmetic with type %s", info->name);
+    if (R < PREFILL_OUT) return ern_fail(e, ERN_LIMIT, "probe: rows of %zu columns are too long to measure", C);
     uint8_t *data = malloc(R * row_bytes);
     if (!data) return ern_fail(e, ERN_NOMEM, "probe: no memory for %zu bytes", R * row_bytes);
     memset(data, FILL, R * row_bytes);
-    const bool ok = time_products(k, pool, t, data, PREFILL_OUT, DECODE_COLS, PREFILL_ROWS, &prefill, e) &&
-                    time_products(k, pool, t, data, R, DECODE_COLS, 1, &decode, e);
+    const bool ok = time_products(k, pool, t, data, PREFILL_OUT, C, PREFILL_ROWS, &prefill, e) &&
+                    time_products(k, pool, t, data, R, C, 1, &decode, e);
     free(data);
-    if (ok)
-        *out = (probe_speed){ decode * (double)(R * row_bytes), prefill * (double)PREFILL_OUT * DECODE_COLS * PREFILL_ROWS };
+    if (ok) *out = (probe_speed){ decode * (double)(R * row_bytes), prefill * (double)(PREFILL_OUT * C * PREFILL_ROWS) };
     return ok;
 }
 

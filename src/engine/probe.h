@@ -9,7 +9,8 @@ typedef struct {
     double prefill_macs;        /* multiply-adds a second in a product with many rows */
 } probe_speed;
 
-bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, probe_speed *out, ern_err *e);
+/* n_cols: inputs of a row, as the model's hidden width; taken up to whole blocks. */
+bool probe_type(const ern_kernels *k, ern_pool *pool, enum ern_dtype t, size_t n_cols, probe_speed *out, ern_err *e);
 
 /* Plain reading of memory larger than the caches, bytes a second. */
 bool probe_read(ern_pool *pool, double *bytes_per_s, ern_err *e);
