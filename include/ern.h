@@ -70,7 +70,9 @@ typedef struct ern_engine ern_engine;
 typedef struct {
     size_t n_threads;           /* 0: every core this process may use */
     const char *cpu;            /* "auto", "scalar", "avx2", "avx512", "neon": the best instructions allowed */
-    bool is_exact;              /* f32 activations everywhere; otherwise 8 bits against quantised weights */
+    /* How activations are rounded. Neither: f32 arithmetic where the weights are floats (F32, F16, BF16), 8 bits against
+     * quantised ones. is_exact: f32 everywhere. is_fast: bf16 against float weights too. */
+    bool is_exact, is_fast;
     size_t max_batch;           /* rows of one forward pass, 1 to 4096 */
     const char *chat_template;  /* Jinja text that replaces the model's own; NULL: the model's */
 } ern_engine_options;

@@ -24,7 +24,7 @@ int cli_finish(int status);                     /* flush stdout; a full disk or 
 typedef struct {
     arg_count threads, ctx;
     const char *cpu, *kv, *template_path;
-    bool is_exact;
+    bool is_exact, is_fast;
 } cli_model;
 
 #define CLI_CPU_CHOICES "auto|scalar|avx2|avxvnni|avx512f|avx512|amx|neon|dotprod|i8mm"

@@ -21,7 +21,7 @@ static int run(const void *options) {
         return cli_fail(&e);
     }
     if (!(path = cli_model_path(o->path, &e)) || !cli_engine_options(&o->model, &eo, &unused, &e)) goto out;
-    eo.is_exact = !o->rounds;
+    eo.is_exact = !o->rounds && !eo.is_fast;
     eo.max_batch = o->ids.n < 1 ? 1 : o->ids.n < MOST_ROWS ? o->ids.n : MOST_ROWS;
     ok = (eng = ern_engine_open(path, &eo, &e)) && tracefile_write(eng, o->ids.id, o->ids.n, o->only, o->out, &r, &e);
     if (ok && o->is_json)

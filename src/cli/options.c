@@ -17,7 +17,9 @@
     { .name = "cpu", .kind = ARG_CHOICE, .value = "LEVEL", .choices = CLI_CPU_CHOICES, \
       .help = N_("the best instructions that may be used"), .offset = offsetof(cli_model, cpu) }, \
     { .name = "exact", .kind = ARG_FLAG, .help = N_("32-bit activations everywhere, also against quantised weights"), \
-      .offset = offsetof(cli_model, is_exact) }
+      .offset = offsetof(cli_model, is_exact) }, \
+    { .name = "fast", .kind = ARG_FLAG, .help = N_("16-bit activations against float weights too"), \
+      .offset = offsetof(cli_model, is_fast) }
 
 static const arg_option compute_options[] = { COMPUTE_OPTIONS };
 const arg_group cli_compute_group = { N_("Computing:"), compute_options, COUNT_OF(compute_options) };
@@ -79,6 +81,7 @@ bool cli_engine_options(const cli_model *m, ern_engine_options *o, char **templa
     o->n_threads = (size_t)m->threads.v;
     if (m->cpu) o->cpu = m->cpu;
     o->is_exact = m->is_exact;
+    o->is_fast = m->is_fast;
     if (!m->template_path) return true;
     if (!file_read(&text, m->template_path, MAX_TEMPLATE_BYTES, e) || !buf_reserve(&text, 1, e)) {
         buf_deinit(&text);

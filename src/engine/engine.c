@@ -135,12 +135,26 @@ static bool open_tokenizer(ern_engine *eng, ern_err *e) {
     return false;
 }
 
+/* Somebody who loads float weights wants what the reference computes from them; quantised weights are an approximation
+ * already, much larger than that of 8-bit activations. */
+static bool has_float_weights(const ern_model *m) {
+    for (size_t i = 0; i < source_n(m->source); i++) {
+        const ern_view *v = source_at(m->source, i);
+        if (v->n_dims >= 2 && dtype_info(v->dtype)->block_n > 1) return false;
+    }
+    return true;
+}
+
 ern_engine *ern_engine_open(const char *path, const ern_engine_options *options, ern_err *e) {
     ern_engine_options o;
     unsigned mask;
     bool ok = false;
     ern_engine_defaults(&o);
     if (options) o = *options;
+    if (o.is_exact && o.is_fast) {
+        ern_fail(e, ERN_ARG, "exact and fast: one or the other");
+        return NULL;
+    }
     if (o.max_batch == 0 || o.max_batch > 4096) {
         ern_fail(e, ERN_ARG, "max_batch: %zu, 1 to 4096 wanted", o.max_batch);
         return NULL;
@@ -151,11 +165,11 @@ ern_engine *ern_engine_open(const char *path, const ern_engine_options *options,
     pthread_mutex_init(&eng->lock, NULL);
     kernels_init(&eng->kernels, mask);
     eng->max_batch = o.max_batch;
-    eng->is_exact = o.is_exact;
     ern_source *source = source_open(path, e);
     if (!source || !(eng->model = model_bind(source, e))) goto out;
+    eng->is_exact = o.is_exact || (!o.is_fast && has_float_weights(eng->model));
     if (!(eng->pool = pool_open(o.n_threads ? o.n_threads : pool_cores(), e))) goto out;
-    if (!o.is_exact && !model_pack(eng->model, &eng->kernels, eng->pool, e)) goto out;
+    if (!eng->is_exact && !model_pack(eng->model, &eng->kernels, eng->pool, e)) goto out;
     ok = open_tokenizer(eng, e) && open_template(eng, o.chat_template, e) && collect_ends(eng, e);
 out:
     if (!ok) { ern_engine_close(eng); return NULL; }
