@@ -91,6 +91,10 @@ function(ern_isa_flags)
   set_property(SOURCE ${dotprod} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -march=armv8.2-a+dotprod)
   file(GLOB avxvnni ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avxvnni.c)
   set_property(SOURCE ${avxvnni} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -mavx2 -mfma -mf16c -mavxvnni)
+  if(ERN_SANITIZE)      # gcc needs minutes to optimise these large inlined loops once they are instrumented
+    file(GLOB panels ${CMAKE_SOURCE_DIR}/src/kernels/x86/panel_*.c)
+    set_property(SOURCE ${panels} TARGET_DIRECTORY ern_kernels APPEND PROPERTY COMPILE_OPTIONS -O0)
+  endif()
 endfunction()
 
 # libernie.so, and libernie.a as one relocated object in which only ern_* names are global.
