@@ -96,3 +96,8 @@ INLINE vf load_min(int kind, const uint8_t *u, size_t b, size_t i, size_t half) 
     default: return v_loadf(u + 512 + (kind_is_16(kind) ? 128 : 64) + 64 * i + 4 * r);
     }
 }
+
+/* What a minimum is multiplied by: -d times the sum of the codes of (half) block i. */
+INLINE float min_factor(int kind, const act_block *x, size_t i) {
+    return kind_is_16(kind) ? x->d * (float)(i == 0 ? x->n_lo : x->n - x->n_lo) * 0.0078125f : x->dn;
+}

@@ -1,12 +1,14 @@
 /* The product of panels (matmul_panel.h) with tokens, for one vector width; the file that includes this defines
  *   vi, vf, LANES (rows a vector), V_HALVES (vectors a panel), TILE_M, TILE_N and the v_ operations used below;
  *   dp8(sum, u, a): sum + (u - 128) . a, started by start8(n), and dp7(sum, u, a): sum + u . a for u < 128.
- * The sum of a result: blocks in order, f = fma(scale * d, integer sum, f), then f = fma(min, dn, f), half blocks likewise,
- * whatever the tile: so T and the split of panels never change a bit.
+ * The sum of a result: blocks in order, f = fma(scale * integer sum, d, f) - or with half blocks
+ * f = fma(fma(scale 1, sum 1, scale 0 * sum 0), d, f) - then f = fma(min, dn, f) for each minimum, whatever the tile: so T and the
+ * split of panels never change a bit.
  * Letters: M tokens of a tile, N vectors of rows of a tile. */
 #include "kernels/panel_load.h"
 
 #define NEAR 4096
+#define HALF_TILE_M 5       /* most tokens a tile where blocks have two scales: more would not fit in the registers */
 
 /* Up to this number of tiles weights are unpacked in each of them, beyond it once into a buffer. Writing and reading the buffer
  * costs about 45 cycles for 32 rows by 32 columns on Zen 5; unpacking again 0 to 3.5 cycles a token, by the format. */
@@ -31,43 +33,47 @@ INLINE int32_t piece(const act_block *a, size_t g) {
     return v;
 }
 
-/* One block for M tokens and N row vectors into acc. */
-INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at) {
-    const int n_halves = kind_is_16(kind) ? 2 : 1;
-    for (int i = 0; i < n_halves; i++) {
-        vi sum[TILE_M * TILE_N];
-        for (int m = 0; m < M; m++) {
-            const act_block *x = a[m] + at;
-            const vi s = start(kind, n_halves == 1 ? x->n : i == 0 ? x->n_lo : x->n - x->n_lo);
-            for (int n = 0; n < N; n++) sum[m * N + n] = s;
-        }
-        const size_t g0 = n_halves == 2 ? 4 * (size_t)i : 0, g1 = n_halves == 2 ? g0 + 4 : 8;
+/* The integer sums of (half) block i for M tokens and N row vectors. */
+INLINE void sums_of(int kind, int M, int N, vi *sum, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at, size_t i) {
+    const bool is_half = kind_is_16(kind);
+    for (int m = 0; m < M; m++) {
+        const act_block *x = a[m] + at;
+        const vi s = start(kind, !is_half ? x->n : i == 0 ? x->n_lo : x->n - x->n_lo);
+        for (int n = 0; n < N; n++) sum[m * N + n] = s;
+    }
+    const size_t g0 = is_half ? 4 * i : 0, g1 = is_half ? g0 + 4 : 8;
 #pragma GCC unroll 8
-        for (size_t g = g0; g < g1; g++) {
-            vi w[TILE_N];
-            for (int n = 0; n < N; n++) w[n] = load_group(kind, u[n], b, g, (size_t)n % V_HALVES);
-            for (int m = 0; m < M; m++) {
-                const vi x = v_int(piece(a[m] + at, g));
-                for (int n = 0; n < N; n++)
-                    sum[m * N + n] = kind_is_wide(kind) ? dp8(sum[m * N + n], w[n], x) : dp7(sum[m * N + n], w[n], x);
-            }
-        }
-        vf scale[TILE_N], min[TILE_N];
-        for (int n = 0; n < N; n++) {
-            scale[n] = load_scale(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
-            if (kind_has_min(kind)) min[n] = load_min(kind, u[n], b, (size_t)i, (size_t)n % V_HALVES);
-        }
+    for (size_t g = g0; g < g1; g++) {
+        vi w[TILE_N];
+        for (int n = 0; n < N; n++) w[n] = load_group(kind, u[n], b, g, (size_t)n % V_HALVES);
         for (int m = 0; m < M; m++) {
-            const act_block *x = a[m] + at;
-            const vf d = v_float(x->d);
-            for (int n = 0; n < N; n++) {
-                acc[m * N + n] = v_fma(v_mul(scale[n], d), v_cvt(sum[m * N + n]), acc[m * N + n]);
-                if (!kind_has_min(kind)) continue;
-                const float dn = n_halves == 1 ? x->dn : x->d * (float)(i == 0 ? x->n_lo : x->n - x->n_lo) * 0.0078125f;
-                acc[m * N + n] = v_fma(min[n], v_float(dn), acc[m * N + n]);
-            }
+            const vi x = v_int(piece(a[m] + at, g));
+            for (int n = 0; n < N; n++)
+                sum[m * N + n] = kind_is_wide(kind) ? dp8(sum[m * N + n], w[n], x) : dp7(sum[m * N + n], w[n], x);
         }
     }
+}
+
+/* One block for M tokens and N row vectors into acc. */
+INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at) {
+    const size_t n_halves = kind_is_16(kind) ? 2 : 1;
+    vf scaled[TILE_M * TILE_N];
+    for (size_t i = 0; i < n_halves; i++) {
+        vi sum[TILE_M * TILE_N];
+        sums_of(kind, M, N, sum, u, b, a, at, i);
+        for (int n = 0; n < N; n++) {
+            const vf scale = load_scale(kind, u[n], b, i, (size_t)n % V_HALVES);
+            for (int m = n; m < M * N; m += N)
+                scaled[m] = i == 0 ? v_mul(scale, v_cvt(sum[m])) : v_fma(scale, v_cvt(sum[m]), scaled[m]);
+        }
+    }
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) acc[m * N + n] = v_fma(scaled[m * N + n], v_float(a[m][at].d), acc[m * N + n]);
+    for (size_t i = 0; kind_has_min(kind) && i < n_halves; i++)
+        for (int n = 0; n < N; n++) {
+            const vf min = load_min(kind, u[n], b, i, (size_t)n % V_HALVES);
+            for (int m = 0; m < M; m++) acc[m * N + n] = v_fma(min, v_float(min_factor(kind, a[m] + at, i)), acc[m * N + n]);
+        }
 }
 
 /* M tokens against N row vectors: those of one panel (V_HALVES of them), or of two panels when N > V_HALVES. ahead: memory that the
@@ -202,7 +208,7 @@ static void gemm(const panel_job *j, size_t p0, size_t p1) {
     const panel_info *info = panel_info_of((enum panel_kind)w->kind);
     const kind_fns f = fns_of(w->kind);
     const size_t n_blocks = w->panel_bytes / info->unit_bytes * (info->unit_n / 32), per_strip = TILE_N / V_HALVES;
-    const size_t n_tiles = (j->T + TILE_M - 1) / TILE_M;
+    const size_t tile_m = info->run == 16 && TILE_M > 4 ? 4 : TILE_M, n_tiles = (j->T + tile_m - 1) / tile_m;
     const bool is_direct = n_tiles <= direct_tiles(w->kind);
     uint8_t *second = (uint8_t *)j->buffer + (per_strip - 1) * n_blocks * f.buf_bytes;
     for (size_t p = p0; p < p1; p += per_strip) {

@@ -50,31 +50,32 @@ typedef struct { const act_block *token[AMX_M]; const int8_t *q; size_t token_by
         TILE_STORE(n, c, 64);                                                                                       \
     } while (0)
 
-INLINE void amx_scale(int kind, vf *acc, const int32_t *c, const uint8_t *w, const amx_tokens *t, size_t at) {
-    const size_t n_halves = kind_is_16(kind) ? 2 : 1, b = at / n_halves, i = at % n_halves;
-    const uint8_t *block = w + b * buf_bytes(kind);
-    const vf scale = v_loadf(block + 512 + 64 * i);
-    const vf min = kind_has_min(kind) ? v_loadf(block + 512 + 64 * (n_halves + i)) : scale;
+/* The integers of block b, one sum or two, into acc. */
+INLINE void amx_scale(int kind, vf *acc, int32_t (*c)[AMX_M * 16], const uint8_t *w, const amx_tokens *t, size_t b) {
+    const size_t n_halves = kind_is_16(kind) ? 2 : 1;
+    const uint8_t *part = w + b * buf_bytes(kind) + 512;
+    const vf scale0 = v_loadf(part), scale1 = n_halves == 2 ? v_loadf(part + 64) : scale0;
 #pragma GCC unroll 16
     for (size_t m = 0; m < AMX_M; m++) {
         const act_block *x = t->token[m] + b;
-        acc[m] = v_fma(v_mul(scale, v_float(x->d)), v_cvt(v_load(c + 16 * m)), acc[m]);
-        if (!kind_has_min(kind)) continue;
-        const float dn = n_halves == 1 ? x->dn : x->d * (float)(i == 0 ? x->n_lo : x->n - x->n_lo) * 0.0078125f;
-        acc[m] = v_fma(min, v_float(dn), acc[m]);
+        vf scaled = v_mul(scale0, v_cvt(v_load(c[0] + 16 * m)));
+        if (n_halves == 2) scaled = v_fma(scale1, v_cvt(v_load(c[1] + 16 * m)), scaled);
+        acc[m] = v_fma(scaled, v_float(x->d), acc[m]);
+        for (size_t i = 0; kind_has_min(kind) && i < n_halves; i++)
+            acc[m] = v_fma(v_loadf(part + 64 * (n_halves + i)), v_float(min_factor(kind, x, i)), acc[m]);
     }
 }
 
 INLINE void amx_tile(int kind, const uint8_t *w, size_t n_blocks, const amx_tokens *t, float *const *y, size_t M, size_t row, size_t R) {
-    _Alignas(64) int32_t c[2][AMX_M * 16];
+    _Alignas(64) int32_t c[2][AMX_M * 16];     /* two blocks, or the halves of one */
     const size_t n_halves = kind_is_16(kind) ? 2 : 1, depth = 32 / n_halves, n = n_blocks * n_halves;
     vf acc[AMX_M];
     for (size_t m = 0; m < AMX_M; m++) acc[m] = v_float(0);
-    for (size_t at = 0; at < n; at += 2) {          /* blocks come in pairs: units hold at least two */
+    for (size_t at = 0; at < n; at += 2) {          /* units hold an even number of blocks */
         AMX_BLOCK(0, 2, 4, c[0], at);
         AMX_BLOCK(1, 3, 5, c[1], at + 1);
-        amx_scale(kind, acc, c[0], w, t, at);
-        amx_scale(kind, acc, c[1], w, t, at + 1);
+        amx_scale(kind, acc, c, w, t, at / n_halves);
+        if (n_halves == 1) amx_scale(kind, acc, c + 1, w, t, at + 1);
     }
     const __mmask16 rows = (__mmask16)(R - row >= 16 ? 0xffff : (1u << (R - row)) - 1);
     for (size_t m = 0; m < M; m++) _mm512_mask_storeu_ps(y[m] + row, rows, acc[m]);
