@@ -50,10 +50,16 @@ static int read_char(EditLine *el, wchar_t *out) {
         const ssize_t got = read(STDIN_FILENO, bytes + n, 1);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return (int)got;
-        const size_t used = mbrtowc(out, bytes, ++n, &state);
+        size_t used = mbrtowc(out, bytes, ++n, &state);
+        if (used == (size_t)-1 && n > 1) {      /* what was begun is no character; the last byte may begin one */
+            memset(&state, 0, sizeof state);
+            bytes[0] = bytes[n - 1];
+            n = 1;
+            used = mbrtowc(out, bytes, n, &state);
+        }
         if (used == (size_t)-2) continue;
         if (used != (size_t)-1) return 1;
-        n = 0;                  /* no character: dropped */
+        n = 0;
     }
     return -1;
 }
