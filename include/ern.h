@@ -164,6 +164,16 @@ bool ern_session_copy(ern_session *dst, const ern_session *src, ern_err *e);
 bool ern_session_save(const ern_session *s, const char *path, ern_err *e);
 bool ern_session_load(ern_session *s, const char *path, ern_err *e);
 
+/* ---- constraints ----------------------------------------------------------------------------- */
+
+typedef struct ern_constraint ern_constraint;
+
+/* What an answer may look like. kind: "schema" (JSON Schema 2020-12), "json" (any object; text unused), "regex", "gbnf", "ebnf",
+ * or "choice" (a JSON array of strings). What cannot be decided while writing is refused with its name; an answer under a
+ * constraint keeps to it or is an error. Shared by sessions and threads; the engine outlives it. */
+ern_constraint *ern_constraint_open(ern_engine *eng, const char *kind, const char *text, size_t n_bytes, ern_err *e);
+void ern_constraint_close(ern_constraint *c);
+
 /* ---- generation ------------------------------------------------------------------------------ */
 
 typedef struct { int32_t id; float bias; } ern_logit_bias;
@@ -194,6 +204,7 @@ typedef struct {
     size_t n_stop_ids;
     bool ignores_end;           /* go on past the model's end tokens */
     size_t n_logprobs;          /* top alternatives reported per token, at most 20 */
+    ern_constraint *constraint; /* NULL: none; borrowed */
 } ern_sampling;
 
 void ern_sampling_defaults(const ern_engine *eng, ern_sampling *o);     /* the model's generation_config where it has one */

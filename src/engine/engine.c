@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "engine/constrain.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)4 << 20)
 #define MAX_CONFIG_BYTES ((size_t)64 << 20)      /* tokenizer_config.json lists every added token */
@@ -179,6 +180,7 @@ out:
 void ern_engine_close(ern_engine *eng) {
     if (!eng) return;
     work_close(eng->work);
+    constrain_vocab_close(eng->vocab);
     pool_close(eng->pool);
     template_free(eng->chat);
     free(eng->chat_source);
@@ -216,3 +218,27 @@ bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *log
     pthread_mutex_unlock(&eng->lock);
     return ok;
 }
+
+ern_constraint *ern_constraint_open(ern_engine *eng, const char *kind, const char *text, size_t n_bytes, ern_err *e) {
+    static const struct { const char *name; enum constrain_kind kind; } kinds[] = {
+        { "schema", CONSTRAIN_SCHEMA }, { "json", CONSTRAIN_JSON_OBJECT }, { "regex", CONSTRAIN_REGEX },
+        { "gbnf", CONSTRAIN_GBNF },     { "ebnf", CONSTRAIN_EBNF },        { "choice", CONSTRAIN_CHOICE },
+    };
+    size_t i = 0;
+    while (i < sizeof kinds / sizeof kinds[0] && strcmp(kinds[i].name, kind) != 0) i++;
+    if (i == sizeof kinds / sizeof kinds[0]) {
+        ern_fail(e, ERN_ARG, "constraint \"%.40s\": schema, json, regex, gbnf, ebnf or choice wanted", kind);
+        return NULL;
+    }
+    if (!eng->tokenizer) {
+        ern_fail(e, ERN_MISSING, "%s: no tokenizer files: answers cannot be constrained", source_path(eng->model->source));
+        return NULL;
+    }
+    pthread_mutex_lock(&eng->lock);
+    if (!eng->vocab) eng->vocab = constrain_vocab_open(eng->tokenizer, eng->model->c.n_vocab, e);
+    const struct constrain_vocab *vocab = eng->vocab;
+    pthread_mutex_unlock(&eng->lock);
+    return vocab ? constraint_open(vocab, kinds[i].kind, text ? text : "", text ? n_bytes : 0, e) : NULL;
+}
+
+void ern_constraint_close(ern_constraint *c) { constraint_close(c); }

@@ -21,6 +21,7 @@ struct ern_engine {
     ern_work *work;                 /* scratch of one forward pass, guarded by lock; NULL before the first */
     size_t max_batch;
     bool is_exact;
+    struct constrain_vocab *vocab;  /* for constraints; NULL before the first, guarded by lock */
     pthread_mutex_t lock;           /* one forward at a time: it uses every thread of the pool */
     int32_t *end_ids;               /* tokens that end an answer */
     size_t n_end_ids;
