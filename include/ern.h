@@ -126,7 +126,8 @@ typedef struct ern_session ern_session;
 
 typedef struct {
     size_t n_ctx;               /* tokens of context; 0: what the model allows, at most 4096 */
-    const char *kv_type;        /* "f16", "bf16", "f32", "q8", "q4"; keys and values apart: "q8:f16" */
+    const char *kv_type;        /* "f16", "bf16", "f32", "q8", "q4"; keys and values apart: "q8:f16". NULL: "f16", but "f32"
+                                 * where the engine is exact */
 } ern_session_options;
 
 void ern_session_defaults(ern_session_options *o);

@@ -37,6 +37,11 @@ struct ern_session {
     model_row *rows;                /* [max_batch] */
 };
 
+/* The type of keys and values that a session asks for; NULL: the engine's own. */
+static inline const char *engine_kv_type(const ern_engine *eng, const char *name) {
+    return name ? name : eng->is_exact ? "f32" : "f16";
+}
+
 /* Tokenizer and template of a model that is open or of a folder with tokenizer files alone. NULL with e->code ERN_OK:
  * none. */
 ern_tokenizer *engine_tokenizer(const ern_source *s, ern_err *e);

@@ -65,7 +65,7 @@ bool perplexity_run(ern_engine *eng, const int32_t *ids, size_t n, const perplex
     perplexity_result r = { .n_tokens = n };
     enum ern_dtype k_type, v_type;
     bool ok = false;
-    if (!kv_types_from_name(&k_type, &v_type, o->kv_type ? o->kv_type : eng->is_exact ? "f32" : "f16", e)) return false;
+    if (!kv_types_from_name(&k_type, &v_type, engine_kv_type(eng, o->kv_type), e)) return false;
     if (n < 2) return ern_fail(e, ERN_ARG, "perplexity: the text has %zu tokens, at least 2 wanted", n);
     if (window < 2 || stride > window)
         return ern_fail(e, ERN_ARG, "perplexity: window %zu and stride %zu: a window of at least 2 and a stride of at most "

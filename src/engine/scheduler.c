@@ -521,7 +521,7 @@ static bool open_memory(ern_scheduler *s, ern_err *e) {
     const ern_config *c = &s->eng->model->c;
     const prefix_options po = { .folder = s->o.cache_folder, .max_folder_bytes = s->o.max_cache_folder_bytes };
     ern_kv like;
-    if (!kv_types_from_name(&s->k_type, &s->v_type, s->o.kv_type ? s->o.kv_type : "f16", e)) return false;
+    if (!kv_types_from_name(&s->k_type, &s->v_type, engine_kv_type(s->eng, s->o.kv_type), e)) return false;
     if (!kv_init_types(&like, c, s->o.n_ctx, s->k_type, s->v_type, e)) return false;
     bool ok = true;
     if (s->o.max_kv_bytes < like.page_bytes)

@@ -20,7 +20,7 @@ typedef struct ern_scheduler ern_scheduler;
 
 typedef struct {
     size_t n_ctx;               /* tokens a request may hold; 0: what the model allows */
-    const char *kv_type;        /* "f16" */
+    const char *kv_type;        /* as ern_session_options */
     size_t max_running;         /* answers written at once; 0: 16 */
     size_t max_queue;           /* requests that wait; 0: 256 */
     size_t max_kv_bytes;        /* of all keys and values, known beginnings included; 0: half of what memory is free */

@@ -11,7 +11,7 @@
 #define DEFAULT_CONTEXT 4096
 #define SCORE_BYTES ((size_t)64 << 20)      /* logits of the tokens scored at once */
 
-void ern_session_defaults(ern_session_options *o) { *o = (ern_session_options){ .kv_type = "f16" }; }
+void ern_session_defaults(ern_session_options *o) { *o = (ern_session_options){ .kv_type = NULL }; }
 
 static bool check_context(const ern_config *c, size_t n_ctx, enum ern_dtype k_type, enum ern_dtype v_type, ern_err *e) {
     if (n_ctx > c->max_positions)
@@ -35,7 +35,7 @@ ern_session *ern_session_open(ern_engine *eng, const ern_session_options *option
         ern_fail(e, ERN_ARG, "%s: an encoder gives embeddings, it cannot write text", source_path(eng->model->source));
         return NULL;
     }
-    if (!kv_types_from_name(&k_type, &v_type, o.kv_type ? o.kv_type : "f16", e)) return NULL;
+    if (!kv_types_from_name(&k_type, &v_type, engine_kv_type(eng, o.kv_type), e)) return NULL;
     if (o.n_ctx == 0) o.n_ctx = c->max_positions < DEFAULT_CONTEXT ? c->max_positions : DEFAULT_CONTEXT;
     if (!check_context(c, o.n_ctx, k_type, v_type, e)) return NULL;
     ern_session *s = mem_zalloc(1, sizeof *s, "session", e);
