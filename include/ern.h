@@ -170,8 +170,8 @@ bool ern_session_load(ern_session *s, const char *path, ern_err *e);
 typedef struct ern_constraint ern_constraint;
 
 /* What an answer may look like. kind: "schema" (JSON Schema 2020-12), "json" (any object; text unused), "regex", "gbnf",
- * "ebnf", or "choice" (a JSON array of strings). What cannot be decided while writing is refused with its name; an answer under a
- * constraint keeps to it or is an error. Shared by sessions and threads; the engine outlives it. */
+ * "ebnf", or "choice" (a JSON array of strings). What cannot be decided while writing is refused with its name; an answer
+ * under a constraint keeps to it or is an error. Shared by sessions and threads; the engine outlives it. */
 ern_constraint *ern_constraint_open(ern_engine *eng, const char *kind, const char *text, size_t n_bytes, ern_err *e);
 void ern_constraint_close(ern_constraint *c);
 
