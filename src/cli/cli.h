@@ -52,13 +52,19 @@ typedef struct {
     arg_count top_k, seed, max_tokens;
     arg_texts stop, bias, stop_ids;
     bool ignores_end;
+    const char *schema, *regex, *grammar;   /* at most one of these, is_json_object and choices */
+    arg_texts choices;
+    bool is_json_object;
 } cli_sampling;
 
 extern const arg_group cli_sampling_group;
 
-typedef struct { ern_sampling s; ern_logit_bias *bias; int32_t *stop_ids; } cli_sampler;   /* s points into the rest */
+typedef struct { ern_sampling s; ern_logit_bias *bias; int32_t *stop_ids; } cli_sampler;   /* s points into the rest, and owns its constraint */
 
-bool cli_sampler_init(cli_sampler *out, const ern_engine *eng, const cli_sampling *o, ern_err *e);
+/* The constraint of the answer, opened: NULL in *out when there is none. */
+bool cli_constraint(ern_constraint **out, ern_engine *eng, const cli_sampling *o, ern_err *e);
+
+bool cli_sampler_init(cli_sampler *out, ern_engine *eng, const cli_sampling *o, ern_err *e);
 void cli_sampler_deinit(cli_sampler *s);
 
 /* ---- output ---- */

@@ -68,6 +68,17 @@ static const arg_option sampling_options[] = {
       .offset = offsetof(cli_sampling, bias) },
     { .name = "ignore-end", .kind = ARG_FLAG, .help = N_("go on past the model's own end tokens"),
       .offset = offsetof(cli_sampling, ignores_end) },
+    { .name = "schema", .kind = ARG_TEXT, .value = "FILE",
+      .help = N_("the answer is JSON that satisfies this JSON Schema (a file, or the schema itself)"),
+      .offset = offsetof(cli_sampling, schema) },
+    { .name = "json-object", .kind = ARG_FLAG, .help = N_("the answer is a JSON object"),
+      .offset = offsetof(cli_sampling, is_json_object) },
+    { .name = "regex", .kind = ARG_TEXT, .value = "PATTERN", .help = N_("the answer matches this regular expression"),
+      .offset = offsetof(cli_sampling, regex) },
+    { .name = "grammar", .kind = ARG_TEXT, .value = "FILE", .help = N_("the answer follows this grammar (GBNF)"),
+      .offset = offsetof(cli_sampling, grammar) },
+    { .name = "choice", .kind = ARG_TEXTS, .value = "TEXT", .help = N_("the answer is one of the texts so given"),
+      .offset = offsetof(cli_sampling, choices) },
 };
 const arg_group cli_sampling_group = { N_("Sampling (otherwise as the model's generation_config says):"),
                                        sampling_options, COUNT_OF(sampling_options) };
@@ -176,7 +187,7 @@ static bool read_stop_ids(cli_sampler *out, const arg_texts *list, ern_err *e) {
     return true;
 }
 
-bool cli_sampler_init(cli_sampler *out, const ern_engine *eng, const cli_sampling *o, ern_err *e) {
+bool cli_sampler_init(cli_sampler *out, ern_engine *eng, const cli_sampling *o, ern_err *e) {
     cli_sampler c = { 0 };
     ern_sampling_defaults(eng, &c.s);
     if (o->temperature.is_given) c.s.temperature = (float)o->temperature.v;
@@ -191,7 +202,7 @@ bool cli_sampler_init(cli_sampler *out, const ern_engine *eng, const cli_samplin
     c.s.ignores_end = o->ignores_end;
     c.s.stop = o->stop.item;
     c.s.n_stop = o->stop.n;
-    if (!read_bias(&c, &o->bias, e) || !read_stop_ids(&c, &o->stop_ids, e)) {
+    if (!read_bias(&c, &o->bias, e) || !read_stop_ids(&c, &o->stop_ids, e) || !cli_constraint(&c.s.constraint, eng, o, e)) {
         cli_sampler_deinit(&c);
         return false;
     }
@@ -202,5 +213,6 @@ bool cli_sampler_init(cli_sampler *out, const ern_engine *eng, const cli_samplin
 void cli_sampler_deinit(cli_sampler *s) {
     free(s->bias);
     free(s->stop_ids);
+    ern_constraint_close(s->s.constraint);
     *s = (cli_sampler){ 0 };
 }

@@ -27,7 +27,7 @@ struct ern_answer {
 
 void answer_defaults(answer_options *o, const ern_sampling *sampling) {
     *o = (answer_options){ .sampling = sampling, .constraint = sampling->constraint, .constraint_after = -1,
- * .think_end = -1 };
+                            .think_end = -1 };
 }
 
 static bool contains(const int32_t *ids, size_t n, int32_t id) {
