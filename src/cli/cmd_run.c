@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/answer.h"
+#include "cli/run_answer.h"
 #include "cli/commands.h"
 #include "cli/run_prompt.h"
 #include "cli/term.h"

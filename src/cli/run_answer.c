@@ -1,4 +1,4 @@
-#include "cli/answer.h"
+#include "cli/run_answer.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* One answer of `run`: streamed as text, or kept and printed as a line of JSON. */
-#ifndef CLI_ANSWER_H
-#define CLI_ANSWER_H
+#ifndef CLI_RUN_ANSWER_H
+#define CLI_RUN_ANSWER_H
 
 #include "cli/cli.h"
 
