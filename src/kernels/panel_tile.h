@@ -21,6 +21,9 @@ INLINE size_t direct_tiles(int kind) {
     }
 }
 
+/* Codes in two parts: their tiles are so long that the processor sees too little of the memory ahead. */
+INLINE bool is_slow_to_unpack(int kind) { return direct_tiles(kind) < 20; }
+
 INLINE vi start(int kind, int32_t n) {
     if (kind_is_wide(kind)) return start8(n);
     const int shift = kind_shift(kind);
@@ -76,55 +79,48 @@ INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size
         }
 }
 
-/* M tokens against N row vectors: those of one panel (V_HALVES of them), or of two panels when N > V_HALVES. ahead: memory that the
- * next panels will need, ahead_bytes a block asked for. What this tile itself reads from memory is asked for NEAR bytes before:
- * the processor's own prefetching stops at every page of 4 KB and loses a third of the bandwidth there. */
-INLINE void tile(int kind, int M, int N, const uint8_t *const *panel, size_t n_blocks, const act_block *const *a, float *const *y,
-                 size_t row, size_t R, const uint8_t *ahead, size_t ahead_bytes) {
-    vf acc[TILE_M * TILE_N];
-    const uint8_t *u[TILE_N];
+/* TILE_N vectors of rows, from row on, in one or two panels. ahead: what the next strip will read, asked for by ahead_bytes a
+ * block, because the processor's own prefetching stops at every page of 4 KB and loses a third of the bandwidth there.
+ * near_bytes: the same for this strip, a few KB before it is needed; 0: it was asked for long ago. */
+typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes, near_bytes; } strip;
+
+INLINE void tile(int kind, int M, const strip *s, const act_block *const *a, float *const *y) {
+    enum { N = TILE_N };
+    vf acc[TILE_M * N];
+    const uint8_t *u[N], *ahead = s->ahead;
     for (int i = 0; i < M * N; i++) acc[i] = v_float(0);
-    for (int n = 0; n < N; n++) u[n] = panel[(size_t)n / V_HALVES];
-    const size_t n_in = kind_unit_blocks(kind), near_bytes = kind_unit_bytes(kind) / n_in / 64 * 64;
-    for (size_t at = 0; at < n_blocks; at += n_in) {
+    for (int n = 0; n < N; n++) u[n] = s->panel[(size_t)n / V_HALVES];
+    const size_t n_in = kind_unit_blocks(kind);
+    for (size_t at = 0; at < s->n_blocks; at += n_in) {
         for (size_t b = 0; b < n_in; b++) {
-            for (size_t i = 0; i < ahead_bytes; i += 64) v_prefetch(ahead + i);
-            ahead += ahead_bytes;
-            for (int n = 0; !kind_is_buf(kind) && n < N; n += (int)V_HALVES)
-                for (size_t i = 0; i < near_bytes; i += 64) v_prefetch_l1(u[n] + b * near_bytes + NEAR + i);
+            for (size_t i = 0; i < s->ahead_bytes; i += 64) v_prefetch(ahead + i);
+            ahead += s->ahead_bytes;
+            for (size_t i = 0; i < s->near_bytes; i += 64)
+                for (int n = 0; n < N; n += (int)V_HALVES) v_prefetch_l1(u[n] + b * s->near_bytes + NEAR + i);
             block(kind, M, N, acc, u, b, a, at + b);
         }
         for (int n = 0; n < N; n++) u[n] += kind_unit_bytes(kind);
     }
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) {
-            const size_t r = row + (size_t)n * LANES;
-            if (r + LANES <= R) v_storef(y[m] + r, acc[m * N + n]);
-            else if (r < R) {
+            const size_t r = s->row + (size_t)n * LANES;
+            if (r + LANES <= s->R) v_storef(y[m] + r, acc[m * N + n]);
+            else if (r < s->R) {
                 float tail[LANES];
                 v_storef(tail, acc[m * N + n]);
-                memcpy(y[m] + r, tail, (R - r) * sizeof(float));
+                memcpy(y[m] + r, tail, (s->R - r) * sizeof(float));
             }
         }
 }
 
-/* ---- few tokens: straight from the packed panels ------------------------------------------------ */
-
-/* Two vectors of rows, from row on. */
-typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes; } strip;
-
-INLINE void strip_tile(int kind, int M, int N, const strip *s, const act_block *const *a, float *const *y) {
-    tile(kind, M, N, s->panel, s->n_blocks, a, y, s->row, s->R, s->ahead, s->ahead_bytes);
-}
-
 INLINE void strip_any(int kind, const strip *s, size_t M, const act_block *const *a, float *const *y) {
     switch (M) {
-    case 1: strip_tile(kind, 1, TILE_N, s, a, y); break;
-    case 2: strip_tile(kind, 2, TILE_N, s, a, y); break;
-    case 3: strip_tile(kind, TILE_M > 2 ? 3 : 1, TILE_N, s, a, y); break;
-    case 4: strip_tile(kind, TILE_M > 3 ? 4 : 1, TILE_N, s, a, y); break;
-    case 5: strip_tile(kind, TILE_M > 3 ? 5 : 1, TILE_N, s, a, y); break;
-    default: strip_tile(kind, TILE_M > 3 ? 6 : 1, TILE_N, s, a, y); break;
+    case 1: tile(kind, 1, s, a, y); break;
+    case 2: tile(kind, 2, s, a, y); break;
+    case 3: tile(kind, TILE_M > 2 ? 3 : 1, s, a, y); break;
+    case 4: tile(kind, TILE_M > 3 ? 4 : 1, s, a, y); break;
+    case 5: tile(kind, TILE_M > 3 ? 5 : 1, s, a, y); break;
+    default: tile(kind, TILE_M > 3 ? 6 : 1, s, a, y); break;
     }
 }
 
@@ -229,6 +225,8 @@ static void gemm(const panel_job *j, size_t p0, size_t p1) {
         for (size_t i = 0; i < n_tiles; i++) {
             const size_t t0 = j->T * i / n_tiles, t1 = j->T * (i + 1) / n_tiles;
             s.ahead_bytes = (i > 0 || n_tiles == 1) && s.ahead < end ? share : 0;
+            const bool is_near = is_direct && i == 0 && (p == p0 || n_tiles > 1 || is_slow_to_unpack(w->kind));
+            s.near_bytes = is_near ? (w->panel_bytes / n_blocks + 63) / 64 * 64 : 0;
             (is_direct ? f.direct : f.buffered)(&s, t1 - t0, act + t0, j->y + t0);
             s.ahead += n_blocks * s.ahead_bytes;
         }
