@@ -7,7 +7,8 @@
  *     matmul_many(&kernels, pool, &in, 1, items, 2, exact, scratch);
  *     matrix_deinit(&m);
  *
- * A matrix that is not packed is multiplied as the view it is, with f32 activations. Results of a token depend on that token alone, never on T, the other tokens or the threads.
+ * A matrix that is not packed is multiplied as the view it is, with f32 activations. Results of a token depend on that
+ * token alone, never on T, the other tokens or the threads.
  * Letters: R rows (outputs), C columns (inputs), T tokens.
  */
 #ifndef KERNELS_MATRIX_H

@@ -84,7 +84,9 @@ static void run_case(const pack_case *c, const char *level, bool is_exact, const
     const double off = arrays_difference(got, want, n * x.V);
     const bool is_half = strcmp(c->type, "BF16") == 0 && x.k.panels && x.k.panels->to_bf16;
     const double limit = is_exact || (!x.m->packed && !is_half) ? EXACT_TOLERANCE : is_half ? BF16_TOLERANCE : PACKED_TOLERANCE;
-    if (off > limit) fail_msg("%s.%s %s %s: %.2g of the range, at most %.2g wanted", c->model, c->type, level, is_exact ? "exact" : "packed", off, limit);
+    if (off > limit)
+        fail_msg("%s.%s %s %s: %.2g of the range, at most %.2g wanted", c->model, c->type, level,
+                 is_exact ? "exact" : "packed", off, limit);
     printf("    %s.%s %s %s: %.2g of the range\n", c->model, c->type, x.k.panels ? x.k.panels->name : level, is_exact ? "exact" : "packed", off);
     for (size_t i = 0; i < n; i++) feed(&y, &kv, ids, i, 1, again + i * x.V);
     assert_memory_equal(got, again, n * x.V * sizeof *got);

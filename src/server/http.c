@@ -523,9 +523,9 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
     if (!h->o.read_timeout_s) h->o.read_timeout_s = DEFAULT_READ_S;
     if (!h->o.n_threads) h->o.n_threads = DEFAULT_THREADS;
     if (getrandom(&h->id_base, sizeof h->id_base, 0) != sizeof h->id_base) h->id_base = (uint64_t)time(NULL);
-    if (!resolve(h->o.host, o->port, &address, &is_v6, e)) goto failed;
+    if (!resolve(h->o.host, o->port, &address, &is_v6, e)) goto out;
     if (o->cert_path && (!(h->cert = read_pem(o->cert_path, e)) || !(h->key = read_pem(o->key_path ? o->key_path
-            : o->cert_path, e)))) goto failed;
+            : o->cert_path, e)))) goto out;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | (is_v6
             ? MHD_USE_IPv6 : 0u) |
                            (h->cert ? MHD_USE_TLS : 0u);
@@ -548,12 +548,12 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
     if (!h->daemon) {
         ern_fail(e, ERN_IO, "cannot listen on %s port %u%s: the port may be in use, or not allowed", h->o.host,
                  o->port, h->cert ? " with TLS" : "");
-        goto failed;
+        goto out;
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
     h->port = info && info->port ? info->port : o->port;
     return h;
-failed:
+out:
     http_close(h);
     return NULL;
 }

@@ -119,7 +119,9 @@ INLINE amx_fns amx_fns_of(int kind) {
     switch (kind) {
 #define X(kind, dtype, unit_n, unit_bytes, shift, run, min)                                                                \
     case PANEL_##kind:                                                                                                     \
-        return (amx_fns){ amx_unpack_##kind, (run) == 16 ? ((min) ? amx_tile_BUF_16M : amx_tile_BUF_16) : (min) ? amx_tile_BUF_32M : amx_tile_BUF_32, \
+        return (amx_fns){ amx_unpack_##kind,                                                                               \
+                          (run) == 16 ? ((min) ? amx_tile_BUF_16M : amx_tile_BUF_16)                                       \
+                                      : (min) ? amx_tile_BUF_32M : amx_tile_BUF_32,                                        \
                           buf_bytes(PANEL_##kind), run };
     PANEL_MAP(X)
 #undef X
