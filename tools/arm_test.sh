@@ -54,7 +54,7 @@ for program in $programs; do
     cpus=max
     [ "$name" != matmul_test ] || cpus="cortex-a53 max"
     for cpu in $cpus; do
-        if timeout 900 $emulator -cpu $cpu "$build/$name" >"$build/$name.$cpu.log" 2>&1; then
+        if timeout 900 $emulator -cpu "$cpu" "$build/$name" >"$build/$name.$cpu.log" 2>&1; then
             passed=$((passed + $(grep -c '^ok ' "$build/$name.$cpu.log")))
         else
             failed=$((failed + 1))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # tools/fuzz.sh [SECONDS [MUTATIONS]]: each fuzz target for SECONDS (default 60) from its seeds in tests/corpus, then every prefix
 # and MUTATIONS random damages (default 40000: a million over all) of each model file. Finds are left in build/fuzz/finds.
-# --smoke: the corpus once and 5 seconds a target, for ./run test.
+# --smoke: the corpus once and 3 seconds a target, for ./run test.
 set -eu
 . tools/lib.sh
 
@@ -9,7 +9,7 @@ seconds=${1:-60}
 smoke=false
 if [ "$seconds" = --smoke ]; then
     smoke=true
-    seconds=${ERN_FUZZ_SECONDS:-5}
+    seconds=${ERN_FUZZ_SECONDS:-3}
 fi
 build_preset fuzz -DERN_WERROR=ON
 finds=$PWD/build/fuzz/finds

@@ -42,7 +42,7 @@ damaged_files() {
         build/oom/mutate --mutations "${ERN_MUTATIONS:-150}" --prefixes 300 --save "$logs/finds"
 }
 
-oom_runs() { python3 tools/oom.py build/oom 400 "${ERN_OOM_SECONDS:-90}"; }
+oom_runs() { python3 tools/oom.py build/oom 400 "${ERN_OOM_SECONDS:-45}"; }
 
 program_tests() {
     if [ -x tests/cli/run ]; then tests/cli/run build/release/ernie; else echo "SKIP tests/cli"; echo "0 passed, 0 failed, 1 skipped"; fi
