@@ -203,6 +203,9 @@ json_t *schema_merge(ern_grammar *g, const json_t *a, const json_t *b) {
     if (json_is_true(b) || (json_is_object(b) && json_object_size(b) == 0)) return json_incref((json_t *)(uintptr_t)a);
     if (json_is_false(a) || json_is_false(b)) return json_false();
     if (!json_is_object(a) || !json_is_object(b)) { fail_merge(g, "schema"); return NULL; }
+    /* "items" speaks of what follows the prefix of its own schema, not of the other's. */
+    const bool a_has_prefix = json_object_get(a, "prefixItems"), b_has_prefix = json_object_get(b, "prefixItems");
+    if (a_has_prefix != b_has_prefix && json_object_get(a_has_prefix ? b : a, "items")) return fail_merge(g, "items");
     /* Keywords that stand for themselves and cannot be merged word by word go into allOf, which is merged when met. */
     static const char *const whole[] = { "$ref", "anyOf", "oneOf" };
     out = json_object();
