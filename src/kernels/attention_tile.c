@@ -67,8 +67,9 @@ static float block_scale(float top, uint16_t *stored) {
     return d != 0.0f ? 1.0f / d : 0.0f;
 }
 
+/* Adding 1.5 * 2^23 leaves no bits for a fraction: rounds to nearest even, without the call that rintf is. */
 static int nearest(float x, int low, int high) {
-    const float r = rintf(x);
+    const float magic = 12582912.0f, r = (x + magic) - magic;
     return r > (float)low ? r < (float)high ? (int)r : high : low;
 }
 
