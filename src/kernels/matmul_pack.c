@@ -8,7 +8,8 @@
 #define MAX_UNIT 256
 
 static const panel_info infos[PANEL_N_INT] = {
-#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) [PANEL_##kind] = { DTYPE_##dtype, unit_n, unit_bytes, run, shift, min },
+#define X(kind, dtype, unit_n, unit_bytes, shift, run, min) \
+    [PANEL_##kind] = { DTYPE_##dtype, unit_n, unit_bytes, run, shift, min },
     PANEL_MAP(X)
 #undef X
 };
@@ -228,7 +229,8 @@ void panel_pack(uint8_t *out, enum panel_kind kind, const ern_view *w, size_t pa
             memset(out, 0, p->unit_bytes);
         }
         for (size_t r = 0; r < PANEL_ROWS && panel * PANEL_ROWS + r < R; r++) {
-            const uint8_t *b = (const uint8_t *)w->data + (panel * PANEL_ROWS + r) * row_bytes + c / d->block_n * d->block_bytes;
+            const uint8_t *b = (const uint8_t *)w->data + (panel * PANEL_ROWS + r) * row_bytes + c / d->block_n *
+                d->block_bytes;
             for (size_t n = 0; n < p->unit_n / d->block_n && c + n * d->block_n < C; n++, b += d->block_bytes) {
                 codes_of(q + r * MAX_UNIT + n * d->block_n, kind, b);
                 scales_of(out, kind, b, n, r);

@@ -2,7 +2,8 @@
  *
  * A panel is 16 rows; a unit is 64 columns of a panel (256 for the K formats), its parts one after another, 64-byte aligned
  * as a whole. Codes come in groups of 4 columns: 64 bytes, byte 4 r + c of row r and column c, so that one vector holds
- * the bytes that one 4-byte piece of the activations meets. A block is 32 columns, 8 groups. value = scale (code - offset) - min.
+ * the bytes that one 4-byte piece of the activations meets. A block is 32 columns, 8 groups. value = scale (code -
+ * offset) - min.
  *   code8    group g of block b at 512 b + 64 g
  *   code4    byte vector j < 4 of block b at 256 b + 64 j: low nibbles are group j, high nibbles group j + 4
  *   code2    byte vector j < 2 of block b at 128 b + 64 j: bits 2 i are group 4 j + i
@@ -76,7 +77,8 @@ struct ern_panels {
     void (*gemm_bf16)(const panel_job *j, size_t p0, size_t p1);
     void (*gemm_f16)(const panel_job *j, size_t p0, size_t p1);     /* activations in f32 */
 };
-extern const struct ern_panels panels_amx, panels_vnni, panels_vnni_bf16, panels_avxvnni, panels_avx2, panels_neon, panels_dotprod;
+extern const struct ern_panels panels_amx, panels_vnni, panels_vnni_bf16, panels_avxvnni, panels_avx2, panels_neon,
+    panels_dotprod;
 
 void panel_to_bf16(uint16_t *out, const float *x, size_t C);        /* x86, AVX-512 BF16 */
 void panel_gemm_bf16(const panel_job *j, size_t p0, size_t p1);

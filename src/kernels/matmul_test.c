@@ -17,7 +17,14 @@
 
 static const unsigned masks[] = { 0, CPU_AVX2 | CPU_FMA | CPU_F16C, ~0u };
 
-typedef struct { enum ern_dtype t; size_t R, C, T, row_bytes; uint8_t *w; float *x, *y, *want; double *size; act_q8 *q; } problem;
+typedef struct {
+    enum ern_dtype t;
+    size_t R, C, T, row_bytes;
+    uint8_t *w;
+    float *x, *y, *want;
+    double *size;
+    act_q8 *q;
+} problem;
 
 static problem make(enum ern_dtype t, size_t R, size_t C, size_t T) {
     const ern_dtype_info *info = dtype_info(t);
@@ -60,7 +67,8 @@ static void check_near(const problem *p, const char *what, unsigned mask) {
     for (size_t i = 0; i < p->T * p->R; i++) {
         const double off = fabs((double)p->y[i] - (double)p->want[i]);
         if (!(off <= (double)TOLERANCE * p->size[i] + 1e-30))
-            fail_msg("%s %s mask %x [T %zu, R %zu, C %zu] at %zu: %g, %g wanted (sum of magnitudes %g)", what, dtype_info(p->t)->name,
+            fail_msg("%s %s mask %x [T %zu, R %zu, C %zu] at %zu: %g, %g wanted (sum of magnitudes %g)", what,
+                     dtype_info(p->t)->name,
                      mask, p->T, p->R, p->C, i, (double)p->y[i], (double)p->want[i], p->size[i]);
     }
 }
@@ -110,8 +118,10 @@ static void real_shapes(void **state) {
 /* Row 5 of 100 tokens, alone and in company, by 1 and 2 threads: the same bits. */
 static void same_bits(void **state) {
     (void)state;
-    static const enum ern_dtype types[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
-                                            DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4 };
+    static const enum ern_dtype types[] = {
+        DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q2_K, DTYPE_Q3_K,
+        DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4
+    };
     static const size_t tokens[] = { 1, 2, 3, 5, 8, 17, 33, 100 };
     ern_pool *one = pool_open(1, NULL), *two = pool_open(2, NULL);
     assert_non_null(one);
@@ -122,7 +132,8 @@ static void same_bits(void **state) {
                 ern_kernels k;
                 kernels_gemm_init(&k, cpu_flags() & masks[m]);
                 problem p = make(types[i], 37, 1280, 100);
-                const ern_view v = { .dtype = p.t, .n_dims = 2, .dims = { p.R, p.C }, .data = p.w, .size_bytes = p.R * p.row_bytes };
+                const ern_view v = { .dtype = p.t, .n_dims = 2, .dims = { p.R, p.C }, .data = p.w,
+                                     .size_bytes = p.R * p.row_bytes };
                 matmul(&k, one, p.want, p.x, p.T, &v, exact, p.q);
                 for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++)
                     for (size_t from = 0; from < p.T; from += tokens[n] == 100 ? 100 : 67) {

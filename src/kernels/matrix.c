@@ -61,14 +61,16 @@ static void pack_all(const ern_matrix *m, ern_pool *pool, matrix_done_fn done, v
     }
 }
 
-bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, matrix_done_fn done, void *ctx, ern_err *e) {
+bool matrix_pack(ern_matrix *m, const ern_kernels *k, ern_pool *pool, void *memory, matrix_done_fn done, void *ctx,
+                 ern_err *e) {
     const enum panel_kind kind = best_kind(m, k);
     const size_t size = matrix_packed_bytes(m, k);
     if (kind == PANEL_NONE || m->packed) return true;
     if (!memory) {
         memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED)
-            return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of packed weights of %s", size, m->view.name ? m->view.name : "a matrix");
+            return ern_fail(e, ERN_NOMEM, "no memory for %zu bytes of packed weights of %s", size,
+                            m->view.name ? m->view.name : "a matrix");
         if (size >= HUGE_PAGE) (void)madvise(memory, size, MADV_HUGEPAGE);
         m->owns_packed = true;
     }

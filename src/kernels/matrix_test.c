@@ -28,7 +28,14 @@ static bool use_level(ern_kernels *k, size_t level) {
     return k->panels != NULL;
 }
 
-typedef struct { enum ern_dtype t; size_t R, C, T, row_bytes; uint8_t *w; float *x, *y, *want; double *size; void *scratch; } problem;
+typedef struct {
+    enum ern_dtype t;
+    size_t R, C, T, row_bytes;
+    uint8_t *w;
+    float *x, *y, *want;
+    double *size;
+    void *scratch;
+} problem;
 
 static problem make(enum ern_dtype t, size_t R, size_t C, size_t T) {
     const ern_dtype_info *info = dtype_info(t);
@@ -54,7 +61,8 @@ static void drop(problem *p) {
 }
 
 static ern_view view_of(const problem *p) {
-    return (ern_view){ .name = "w", .dtype = p->t, .n_dims = 2, .dims = { p->R, p->C }, .data = p->w, .size_bytes = p->R * p->row_bytes };
+    return (ern_view){ .name = "w", .dtype = p->t, .n_dims = 2, .dims = { p->R, p->C }, .data = p->w,
+                       .size_bytes = p->R * p->row_bytes };
 }
 
 /* sum |w| |x| of each result */
@@ -78,7 +86,8 @@ static void expect(problem *p) {
     magnitudes(p);
 }
 
-static void multiply(const ern_kernels *k, ern_pool *pool, const problem *p, const ern_matrix *m, float *y, size_t from, size_t T) {
+static void multiply(const ern_kernels *k, ern_pool *pool, const problem *p, const ern_matrix *m, float *y, size_t from,
+                     size_t T) {
     const matmul_input in = { .x = p->x, .stride = p->C, .n_rows = p->T, .C = p->C };
     const matmul_item item = { .w = m, .first = from, .y = y, .y_stride = p->R, .T = T };
     matmul_many(k, pool, &in, 1, &item, 1, false, p->scratch);
@@ -100,7 +109,8 @@ static void compare(enum ern_dtype t, size_t R, size_t C, size_t T) {
         for (size_t i = 0; i < T * R; i++) {
             const double off = fabs((double)p.y[i] - (double)p.want[i]);
             if (!(off <= (double)TOLERANCE * p.size[i] + 1e-30))
-                fail_msg("%s %s [T %zu, R %zu, C %zu] token %zu row %zu: %g, %g wanted (sum of magnitudes %g)", dtype_info(t)->name,
+                fail_msg("%s %s [T %zu, R %zu, C %zu] token %zu row %zu: %g, %g wanted (sum of magnitudes %g)",
+                         dtype_info(t)->name,
                          k.panels->name, T, R, C, i / R, i % R, (double)p.y[i], (double)p.want[i], p.size[i]);
         }
         matrix_deinit(&m);
@@ -110,7 +120,8 @@ static void compare(enum ern_dtype t, size_t R, size_t C, size_t T) {
 
 static void formats(void **state) {
     (void)state;
-    static const size_t rows[] = { 0, 1, 15, 16, 17, 33, 47 }, tokens[] = { 1, 2, 3, 5, 8, 17, 33 }, blocks[] = { 1, 2, 3, 5, 8, 13 };
+    static const size_t rows[] = { 0, 1, 15, 16, 17, 33, 47 }, tokens[] = { 1, 2, 3, 5, 8, 17, 33 },
+        blocks[] = { 1, 2, 3, 5, 8, 13 };
     for (unsigned kind = 0; kind < PANEL_N_INT; kind++)
         for (size_t i = 0; i < 7; i++)
             for (size_t j = 0; j < 6; j++) {
@@ -177,7 +188,8 @@ static void floats(void **state) {
             multiply(&k, pools[i % 2], &p, &m, p.y, 0, p.T);
             for (size_t n = 0; n < p.T * p.R; n++)
                 if (!(fabs((double)p.y[n] - (double)p.want[n]) <= tolerance * p.size[n] + 1e-30))
-                    fail_msg("%s %s [T %zu, R %zu, C %zu] at %zu: %g, %g wanted", dtype_info(p.t)->name, k.panels->name, p.T, p.R, p.C,
+                    fail_msg("%s %s [T %zu, R %zu, C %zu] at %zu: %g, %g wanted", dtype_info(p.t)->name, k.panels->name,
+                             p.T, p.R, p.C,
                              n, (double)p.y[n], (double)p.want[n]);
             for (size_t t = 0; t < p.T; t++) {
                 multiply(&k, pools[0], &p, &m, p.want + p.T * p.R, t, 1);
@@ -199,7 +211,8 @@ static void many(void **state) {
         if (!use_level(&k, level)) continue;
         problem a = make(DTYPE_Q4_0, 37, C0, N0), b = make(DTYPE_Q6_K, 64, C1, N1), c = make(DTYPE_F32, 5, C0, N0);
         const ern_view va = view_of(&a), vb = view_of(&b), vc = view_of(&c);
-        float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], gate[N1 * C1], before[N1 * C1], *ya = y, *yb = ya + 5 * 37, *yc = yb + 2 * 64;
+        float bias[37], y[5 * 37 + 2 * 64 + N0 * 5], one[37], gate[N1 * C1], before[N1 * C1], *ya = y, *yb = ya + 5 * 37,
+            *yc = yb + 2 * 64;
         ern_matrix ma, mb, mc;
         ma = matrix_of(&va);
         assert_true(matrix_pack(&ma, &k, pools[1], NULL, NULL, NULL, NULL));
@@ -293,7 +306,8 @@ static void reports_rows(void **state) {
     if (!k.panels) skip();
     uint8_t *rows = calloc(33000, 34 * 32);
     assert_non_null(rows);
-    ern_view v = { .name = "w", .dtype = DTYPE_Q8_0, .n_dims = 2, .dims = { 33000, 1024 }, .data = rows, .size_bytes = 33000 * 34 * 32 };
+    ern_view v = { .name = "w", .dtype = DTYPE_Q8_0, .n_dims = 2, .dims = { 33000, 1024 }, .data = rows,
+                   .size_bytes = 33000 * 34 * 32 };
     ern_matrix m = matrix_of(&v);
     assert_true(matrix_pack(&m, &k, pools[1], NULL, count_rows, &v, NULL));
     assert_int_equal(v.dims[0], 0);

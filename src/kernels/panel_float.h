@@ -1,8 +1,7 @@
-/* Panels of 16-bit floats with tokens, for one vector width; after panel_tile.h's v_ operations. The file that includes this may
- * define PAIR(acc, w, x): acc + the two products of bf16 pairs; then BF16 activations are bf16, else f32.
+/* Panels of 16-bit floats with tokens, for one vector width; after the v_ operations. The file that includes this may define
+ * PAIR(acc, w, x): acc + the two products of bf16 pairs; then BF16 activations are bf16, else f32.
  * Every result has one accumulator, columns in order, so T and the split of panels never change a bit.
  * Letters: M tokens and N vectors of rows of a tile. */
-#define FLOAT_N 4
 #define FLOAT_AHEAD 4096
 
 typedef struct { const uint8_t *at[FLOAT_N]; size_t C, row, R; } float_strip;
@@ -64,7 +63,7 @@ INLINE void float_any(bool is_bf16, size_t M, const float_strip *s, const void *
     case 3: float_tile(is_bf16, FLOAT_M > 2 ? 3 : 1, FLOAT_N, s, act, y); break;
     case 4: float_tile(is_bf16, FLOAT_M > 2 ? 4 : 1, FLOAT_N, s, act, y); break;
     case 5: float_tile(is_bf16, FLOAT_M > 4 ? 5 : 1, FLOAT_N, s, act, y); break;
-    default: float_tile(is_bf16, FLOAT_M > 4 ? 6 : 1, FLOAT_N, s, act, y); break;
+    default: float_tile(is_bf16, FLOAT_M > 5 ? 6 : 1, FLOAT_N, s, act, y); break;
     }
 }
 

@@ -1,5 +1,5 @@
-/* Codes, scales and minima of packed panels (matmul_panel.h) as vectors; after the v_ operations of one vector width: vi, vf,
- * LANES (rows a vector). Also the form in which panel_tile.h and x86/panel_amx.h unpack them into a buffer. */
+/* Codes, scales and minima of packed panels (matmul_panel.h) as vectors; after the v_ operations of one vector width: vi,
+ * vf, LANES (rows a vector). Also the form in which panel_tile.h and x86/panel_amx.h unpack them into a buffer. */
 #include <string.h>
 
 #include "tensor/dequant.h"

@@ -2,16 +2,17 @@
  *   vi, vf, LANES (rows a vector), V_HALVES (vectors a panel), TILE_M, TILE_N and the v_ operations used below;
  *   dp8(sum, u, a): sum + (u - 128) . a, started by start8(n), and dp7(sum, u, a): sum + u . a for u < 128.
  * The sum of a result: blocks in order, f = fma(scale * integer sum, d, f) - or with half blocks
- * f = fma(fma(scale 1, sum 1, scale 0 * sum 0), d, f) - then f = fma(min, dn, f) for each minimum, whatever the tile: so T and the
- * split of panels never change a bit.
+ * f = fma(fma(scale 1, sum 1, scale 0 * sum 0), d, f) - then f = fma(min, dn, f) for each minimum, whatever the tile: so
+ * T and the split of panels never change a bit.
  * Letters: M tokens of a tile, N vectors of rows of a tile. */
 #include "kernels/panel_load.h"
 
 #define NEAR 4096
 #define HALF_TILE_M 5       /* most tokens a tile where blocks have two scales: more would not fit in the registers */
 
-/* Up to this number of tiles weights are unpacked in each of them, beyond it once into a buffer. Writing and reading the buffer
- * costs about 45 cycles for 32 rows by 32 columns on Zen 5; unpacking again 0 to 3.5 cycles a token, by the format. */
+/* Up to this number of tiles weights are unpacked in each of them, beyond it once into a buffer. Writing and reading the
+ * buffer costs about 45 cycles for 32 rows by 32 columns on Zen 5; unpacking again 0 to 3.5 cycles a token, by the
+ * format. */
 INLINE size_t direct_tiles(int kind) {
     switch (kind) {
     case PANEL_Q8: return SIZE_MAX;
@@ -37,7 +38,8 @@ INLINE int32_t piece(const act_block *a, size_t g) {
 }
 
 /* The integer sums of (half) block i for M tokens and N row vectors. */
-INLINE void sums_of(int kind, int M, int N, vi *sum, const uint8_t *const *u, size_t b, const act_block *const *a, size_t at, size_t i) {
+INLINE void sums_of(int kind, int M, int N, vi *sum, const uint8_t *const *u, size_t b, const act_block *const *a,
+                    size_t at, size_t i) {
     const bool is_half = kind_is_16(kind);
     for (int m = 0; m < M; m++) {
         const act_block *x = a[m] + at;
@@ -79,10 +81,14 @@ INLINE void block(int kind, int M, int N, vf *acc, const uint8_t *const *u, size
         }
 }
 
-/* TILE_N vectors of rows, from row on, in one or two panels. ahead: what the next strip will read, asked for by ahead_bytes a
- * block, because the processor's own prefetching stops at every page of 4 KB and loses a third of the bandwidth there.
+/* TILE_N vectors of rows, from row on, in one or two panels. ahead: what the next strip will read, asked for by
+ * ahead_bytes a block, because the processor's own prefetching stops at every page of 4 KB and loses a third of the
+ * bandwidth there.
  * near_bytes: the same for this strip, a few KB before it is needed; 0: it was asked for long ago. */
-typedef struct { const uint8_t *panel[2]; size_t n_blocks, row, R; const uint8_t *ahead; size_t ahead_bytes, near_bytes; } strip;
+typedef struct {
+    const uint8_t *panel[2], *ahead;
+    size_t n_blocks, row, R, ahead_bytes, near_bytes;
+} strip;
 
 INLINE void tile(int kind, int M, const strip *s, const act_block *const *a, float *const *y) {
     enum { N = TILE_N };
@@ -211,7 +217,8 @@ static void gemm(const panel_job *j, size_t p0, size_t p1) {
         const uint8_t *panel = w->packed + p * w->panel_bytes;
         const bool is_pair = per_strip == 2 && p + 1 < p1;
         const size_t strip_bytes = per_strip * w->panel_bytes;
-        strip s = { .panel = { panel, is_pair ? panel + w->panel_bytes : panel }, .n_blocks = n_blocks, .row = p * PANEL_ROWS,
+        strip s = { .panel = { panel, is_pair ? panel + w->panel_bytes : panel }, .n_blocks = n_blocks,
+                    .row = p * PANEL_ROWS,
                     .R = is_pair || w->R < (p + 1) * PANEL_ROWS ? w->R : (p + 1) * PANEL_ROWS };
         if (!is_direct) {
             f.unpack(j->buffer, panel, n_blocks);

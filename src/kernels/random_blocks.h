@@ -23,7 +23,8 @@ static inline void *mem(size_t n) {
 /* Where a block keeps its f16 scales (they must be finite and small); -1: none. */
 static inline int scale_at(enum ern_dtype t, int i) {
     switch (t) {
-    case DTYPE_Q4_0: case DTYPE_Q5_0: case DTYPE_Q8_0: case DTYPE_IQ4_NL: case DTYPE_IQ4_XS: case DTYPE_IQ2_XXS: case DTYPE_IQ3_S:
+    case DTYPE_Q4_0: case DTYPE_Q5_0: case DTYPE_Q8_0: case DTYPE_IQ4_NL: case DTYPE_IQ4_XS: case DTYPE_IQ2_XXS:
+    case DTYPE_IQ3_S:
         return i == 0 ? 0 : -1;
     case DTYPE_Q4_1: case DTYPE_Q5_1: case DTYPE_Q4_K: case DTYPE_Q5_K: return i < 2 ? 2 * i : -1;
     case DTYPE_Q2_K: return i < 2 ? 80 + 2 * i : -1;

@@ -10,16 +10,18 @@
 
 #include "model/forward_int.h"
 
-#define MOE_ROWS 512            /* tokens that go through the experts together: enough for each expert to compute, not read */
+#define MOE_ROWS 512            /* tokens that go through the experts together: enough for each to compute, not read */
 #define MAX_ROWS 4096           /* with the widths that config.c allows no size of the scratch wraps */
 
 /* The largest of: a layer's projections of all rows, and the experts of moe_rows of them. */
 static size_t products_bytes(const ern_work *w, const ern_config *c, size_t widest) {
     const size_t T = w->max_rows, M = w->moe_rows, dense = matmul_many_bytes(w->pool, T, widest, MAX_LINEARS * T);
     if (c->n_experts == 0) return dense;
-    const size_t narrow = c->hidden > c->expert_ffn ? c->hidden : c->expert_ffn, wide = c->shared_ffn > narrow ? c->shared_ffn : narrow;
+    const size_t narrow = c->hidden > c->expert_ffn ? c->hidden : c->expert_ffn,
+        wide = c->shared_ffn > narrow ? c->shared_ffn : narrow;
     const size_t gate = matmul_many_bytes(w->pool, M, wide, 2 * M * (c->n_used + 1));
-    const size_t down = matmul_many_bytes(w->pool, M * c->n_used, c->expert_ffn, M * (c->n_used + 1)) + matmul_many_bytes(w->pool, M, wide, 0);
+    const size_t down = matmul_many_bytes(w->pool, M * c->n_used, c->expert_ffn, M * (c->n_used + 1)) +
+        matmul_many_bytes(w->pool, M, wide, 0);
     const size_t experts = gate > down ? gate : down;
     return dense > experts ? dense : experts;
 }

@@ -39,7 +39,8 @@ static void route(const ern_model *m, ern_work *w, const model_layer *l, size_t 
     }
 }
 
-/* The rows of some tokens, sorted by expert: gather[row] is the token, items two an expert that has rows. Returns their number. */
+/* The rows of some tokens, sorted by expert: gather[row] is the token, items two an expert that has rows. Returns their
+ * number. */
 static size_t sort_rows(const ern_config *c, ern_work *w, const model_layer *l, const int32_t *experts, size_t T) {
     size_t n_rows = 0, n_items = 0;
     for (size_t x = 0; x < c->n_experts; x++) {
@@ -54,9 +55,11 @@ static size_t sort_rows(const ern_config *c, ern_work *w, const model_layer *l, 
         const model_mlp *e = &l->experts[x];
         w->chosen[n_items / 2] = (int32_t)x;
         const size_t F = c->expert_ffn, n = n_rows - first;
-        w->items[n_items++] = (matmul_item){ .w = &e->gate.m, .rows = w->gather + first, .y = w->expert_gate + first * F, .y_stride = F,
+        w->items[n_items++] = (matmul_item){ .w = &e->gate.m, .rows = w->gather + first, .y = w->expert_gate + first * F,
+                                             .y_stride = F,
                                              .T = n, .bias = e->gate.bias };
-        w->items[n_items++] = (matmul_item){ .w = &e->up.m, .rows = w->gather + first, .y = w->expert_up + first * F, .y_stride = F,
+        w->items[n_items++] = (matmul_item){ .w = &e->up.m, .rows = w->gather + first, .y = w->expert_up + first * F,
+                                             .y_stride = F,
                                              .T = n, .bias = e->up.bias };
     }
     return n_items;
@@ -103,11 +106,13 @@ static void run_experts(const ern_config *c, ern_work *w, const model_layer *l, 
     size_t n_down = 0, row = 0;
     for (size_t i = 0; i < n_experts; i += 2) {
         const model_mlp *e = &l->experts[w->chosen[i / 2]];
-        w->items[n_down++] = (matmul_item){ .w = &e->down.m, .first = row, .y = w->expert_y + row * D, .y_stride = D, .T = w->items[i].T,
+        w->items[n_down++] = (matmul_item){ .w = &e->down.m, .first = row, .y = w->expert_y + row * D, .y_stride = D,
+                                            .T = w->items[i].T,
                                             .bias = e->down.bias };
         row += w->items[i].T;
     }
-    if (S) w->items[n_down++] = (matmul_item){ .w = &l->mlp.down.m, .input = 1, .y = w->shared_y, .y_stride = D, .T = T, .bias = l->mlp.down.bias };
+    if (S) w->items[n_down++] = (matmul_item)
+        { .w = &l->mlp.down.m, .input = 1, .y = w->shared_y, .y_stride = D, .T = T, .bias = l->mlp.down.bias };
     const matmul_input middle[] = { { .x = w->expert_up, .stride = F, .n_rows = row, .C = F, .swiglu = w->expert_gate },
                                     { .x = w->up, .stride = S, .n_rows = T, .C = S, .swiglu = w->gate } };
     matmul_many(w->k, w->pool, middle, S ? 2 : 1, w->items, n_down, w->exact, w->products);

@@ -1,5 +1,5 @@
-/* The vector operations of panel_tile.h in 128 bits (4 of a panel's 16 rows), and the tiles with them. The file that includes this
- * defines dot4(sum, w, a): sum + the 4 sums of 4 products of signed bytes. */
+/* The vector operations of panel_tile.h in 128 bits (4 of a panel's 16 rows), and the tiles with them. The file that
+ * includes this defines dot4(sum, w, a): sum + the 4 sums of 4 products of signed bytes. */
 #include <arm_neon.h>
 #include <math.h>
 #include <string.h>
@@ -11,7 +11,8 @@
 #define V_HALVES ((size_t)4)
 #define TILE_M 3
 #define TILE_N 4
-#define FLOAT_M 4
+#define FLOAT_M 4          /* tokens and vectors of rows of a tile of floats */
+#define FLOAT_N 4
 
 typedef int32x4_t vi;
 typedef float32x4_t vf;
@@ -24,7 +25,9 @@ static inline vi v_byte(char v) { return vreinterpretq_s32_u8(vdupq_n_u8((uint8_
 static inline vf v_float(float v) { return vdupq_n_f32(v); }
 static inline vi v_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi v_or(vi a, vi b) { return vorrq_s32(a, b); }
-static inline vi v_add8(vi a, vi b) { return vreinterpretq_s32_s8(vaddq_s8(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))); }
+static inline vi v_add8(vi a, vi b) {
+    return vreinterpretq_s32_s8(vaddq_s8(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)));
+}
 static inline vi v_up(vi v, int n) { return vshlq_s32(v, vdupq_n_s32(n)); }
 static inline vi v_down(vi v, int n) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-n))); }
 static inline vi v_lookup(const int8_t *table, char add, vi i) {

@@ -27,9 +27,11 @@ void quant_q8_avx2(act_q8 *y, const float *x, size_t n) {
         for (int i = 0; i < 4; i++) {
             v[i] = _mm256_loadu_ps(x + 8 * i);
             /* integer order of magnitudes is float order, and puts NaN on top */
-            most = _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(most), _mm256_castps_si256(_mm256_and_ps(v[i], magnitude))));
+            most = _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(most),
+                                                        _mm256_castps_si256(_mm256_and_ps(v[i], magnitude))));
         }
-        __m128i m = _mm_max_epi32(_mm256_castsi256_si128(_mm256_castps_si256(most)), _mm256_extracti128_si256(_mm256_castps_si256(most), 1));
+        __m128i m = _mm_max_epi32(_mm256_castsi256_si128(_mm256_castps_si256(most)),
+                                  _mm256_extracti128_si256(_mm256_castps_si256(most), 1));
         m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
         m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
         const float largest = _mm_cvtss_f32(_mm_castsi128_ps(m));

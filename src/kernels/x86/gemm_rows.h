@@ -111,7 +111,8 @@ DECL_GEMM_F32(GEMM_ISA) {
         for (size_t c = 0; c < C; c += UNPACK_N) {
             const size_t n = C - c < UNPACK_N ? C - c : UNPACK_N;
             for (size_t k = 0; k < ROWS; k++)       /* a missing row repeats the last: its sums are dropped */
-                row_f32(rows[k], (const uint8_t *)w + (k < n_rows ? r + k : r1 - 1) * row_bytes + c / info->block_n * info->block_bytes, t, n);
+                row_f32(rows[k], (const uint8_t *)w + (k < n_rows ? r + k : r1 - 1) * row_bytes + c / info->block_n *
+                        info->block_bytes, t, n);
             for (size_t i = 0; i < T; i += 2) {
                 const bool is_pair = i + 1 < T;
                 float s[2][ROWS] = { { 0 } };

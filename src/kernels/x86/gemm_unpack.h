@@ -40,7 +40,8 @@ static inline void unpack_32(unpacked_row *u, const uint8_t *b, enum ern_dtype t
         case DTYPE_Q4_0: d = f16_fast(b); nibbles_32(q, b + 2, 8); b += 18; break;
         case DTYPE_Q4_1: d = f16_fast(b); m = -f16_fast(b + 2); nibbles_32(q, b + 4, 0); b += 20; break;
         case DTYPE_Q5_0: d = f16_fast(b); high = ~read_u32(b + 2); nibbles_32(q, b + 6, 0); b += 22; break;
-        case DTYPE_Q5_1: d = f16_fast(b); m = -f16_fast(b + 2); high = read_u32(b + 4); nibbles_32(q, b + 8, 0); b += 24; break;
+        case DTYPE_Q5_1: d = f16_fast(b); m = -f16_fast(b + 2); high =
+            read_u32(b + 4); nibbles_32(q, b + 8, 0); b += 24; break;
         case DTYPE_IQ4_NL: d = f16_fast(b); nibbles_32_table(q, b + 2, iq4_nl_values); b += 18; break;
         case DTYPE_MXFP4: d = e8m0_half(b[0]); nibbles_32_table(q, b + 1, mxfp4_values); b += 17; break;
         default: break;

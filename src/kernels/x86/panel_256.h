@@ -11,7 +11,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define TILE_M 3
 #define TILE_N 2
-#define FLOAT_M 2
+#define FLOAT_M 5          /* tokens and vectors of rows of a tile of floats */
+#define FLOAT_N 2
 
 typedef __m256i vi;
 typedef __m256 vf;

@@ -11,7 +11,8 @@
 #define V_HALVES ((size_t)1)
 #define TILE_M 6
 #define TILE_N 2
-#define FLOAT_M 6
+#define FLOAT_M 6          /* tokens and vectors of rows of a tile of floats */
+#define FLOAT_N 4
 
 typedef __m512i vi;
 typedef __m512 vf;

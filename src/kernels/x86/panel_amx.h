@@ -1,8 +1,9 @@
 /* Packed products on tiles of 16 tokens by 16 rows. The file that includes this defines tile_begin(shape), tile_end() and
  * TILE_ZERO, TILE_LOAD, TILE_STORE, TILE_DP_I8, TILE_DP_BF16: the instructions, or in the test a model of them.
  *
- * 8 bits: a group of 4 columns lies in a panel as a row of the right-hand tile; a block (or half block) is one product of depth
- * 32 (16), whose integers are scaled and added in the order of panel_tile.h: the results have the same bits as with VNNI.
+ * 8 bits: a group of 4 columns lies in a panel as a row of the right-hand tile; a block (or half block) is one product of
+ * depth 32 (16), whose integers are scaled and added in the order of panel_tile.h: the results have the same bits as with
+ * VNNI.
  * bf16: the tile sums all columns itself, for one token as for many.
  * Tiles of the 8-bit products: 0 and 1 sums, 2 and 3 activations, 4 and 5 weights. */
 #define AMX_M 16
@@ -29,7 +30,8 @@ INLINE void unpack_signed(int kind, uint8_t *out, const uint8_t *u, size_t n_blo
     for (size_t at = 0; at < n_blocks; at += kind_unit_blocks(kind), u += kind_unit_bytes(kind))
         for (size_t b = 0; b < kind_unit_blocks(kind); b++, out += buf_bytes(kind)) {
 #pragma GCC unroll 8
-            for (size_t g = 0; g < 8; g++) v_store(out + 64 * g, _mm512_sub_epi8(load_group(kind, u, b, g, 0), v_byte(minus)));
+            for (size_t g = 0; g < 8; g++)
+                v_store(out + 64 * g, _mm512_sub_epi8(load_group(kind, u, b, g, 0), v_byte(minus)));
             for (int i = 0; i < n_halves; i++) {
                 v_storef(out + 512 + 64 * i, load_scale(kind, u, b, (size_t)i, 0));
                 if (kind_has_min(kind)) v_storef(out + 512 + 64 * (n_halves + i), load_min(kind, u, b, (size_t)i, 0));
@@ -66,7 +68,8 @@ INLINE void amx_scale(int kind, vf *acc, int32_t (*c)[AMX_M * 16], const uint8_t
     }
 }
 
-INLINE void amx_tile(int kind, const uint8_t *w, size_t n_blocks, const amx_tokens *t, float *const *y, size_t M, size_t row, size_t R) {
+INLINE void amx_tile(int kind, const uint8_t *w, size_t n_blocks, const amx_tokens *t, float *const *y, size_t M,
+                     size_t row, size_t R) {
     _Alignas(64) int32_t c[2][AMX_M * 16];     /* two blocks, or the halves of one */
     const size_t n_halves = kind_is_16(kind) ? 2 : 1, depth = 32 / n_halves, n = n_blocks * n_halves;
     vf acc[AMX_M];
@@ -96,12 +99,15 @@ static void set_tokens(amx_tokens *t, const act_block *const *act, size_t M, siz
 }
 
 #define AMX_FORMAT(kind, dtype, unit_n, unit_bytes, shift, run, min)                                                       \
-    static void amx_unpack_##kind(uint8_t *out, const uint8_t *u, size_t n_blocks) { unpack_signed(PANEL_##kind, out, u, n_blocks); }
+    static void amx_unpack_##kind(uint8_t *out, const uint8_t *u, size_t n_blocks) {                                       \
+        unpack_signed(PANEL_##kind, out, u, n_blocks);                                                                     \
+    }
 PANEL_MAP(AMX_FORMAT)
 
 /* One tile function a form of the buffer: signed codes make the wide and the narrow one the same. */
 #define AMX_TILE(buf)                                                                                                      \
-    static void amx_tile_##buf(const uint8_t *w, size_t n_blocks, const amx_tokens *t, float *const *y, size_t M, size_t row, size_t R) { \
+    static void amx_tile_##buf(const uint8_t *w, size_t n_blocks, const amx_tokens *t, float *const *y, size_t M,          \
+                               size_t row, size_t R) {                                                                     \
         amx_tile(buf, w, n_blocks, t, y, M, row, R);                                                                       \
     }
 AMX_TILE(BUF_32)
@@ -173,7 +179,8 @@ static void bf16_store(const float *c, float *const *y, size_t M, size_t row, si
 
 /* Two panels and one or two tiles of tokens: independent sums hide the latency of a product. Tiles 0 to 3 sums, 4 and 5
  * activations, 6 and 7 weights. tails: the last step of each panel, padded with zeros, or NULL. */
-INLINE void bf16_strip(bool is_wide, float c[4][AMX_M * 16], const uint8_t *const *panel, const uint8_t *const *tails, size_t n_steps,
+INLINE void bf16_strip(bool is_wide, float c[4][AMX_M * 16], const uint8_t *const *panel, const uint8_t *const *tails,
+                       size_t n_steps,
                        const uint8_t *x, size_t x_step) {
     TILE_ZERO(0);
     TILE_ZERO(1);
@@ -181,7 +188,8 @@ INLINE void bf16_strip(bool is_wide, float c[4][AMX_M * 16], const uint8_t *cons
     TILE_ZERO(3);
     for (size_t s = 0; s < n_steps; s++, x += x_step) {
         const bool is_tail = tails && s + 1 == n_steps;
-        const uint8_t *w0 = is_tail ? tails[0] : panel[0] + s * STEP_BYTES, *w1 = is_tail ? tails[1] : panel[1] + s * STEP_BYTES;
+        const uint8_t *w0 = is_tail ? tails[0] : panel[0] + s * STEP_BYTES,
+            *w1 = is_tail ? tails[1] : panel[1] + s * STEP_BYTES;
         for (size_t i = 0; i < STEP_BYTES; i += 64) {
             v_prefetch(panel[0] + s * STEP_BYTES + 4096 + i);
             v_prefetch(panel[1] + s * STEP_BYTES + 4096 + i);
@@ -218,7 +226,8 @@ static void bf16_panels(const panel_job *j, size_t p, size_t q, size_t t, size_t
     const size_t n_steps = (w->C + 2 * PAIRS - 1) / (2 * PAIRS), rest = (w->C + 1) / 2 % PAIRS;
     _Alignas(64) float c[4][AMX_M * 16];
     _Alignas(64) uint8_t tail[2][STEP_BYTES];
-    const uint8_t *panel[2] = { w->packed + p * w->panel_bytes, w->packed + q * w->panel_bytes }, *tails[2] = { tail[0], tail[1] };
+    const uint8_t *panel[2] = { w->packed + p * w->panel_bytes, w->packed + q * w->panel_bytes },
+        *tails[2] = { tail[0], tail[1] };
     for (size_t i = 0; rest && i < 2; i++) {
         memset(tail[i], 0, STEP_BYTES);
         memcpy(tail[i], panel[i] + (n_steps - 1) * STEP_BYTES, rest * 64);

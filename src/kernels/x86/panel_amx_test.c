@@ -56,7 +56,8 @@ static void model_dp_i8(int c, int a, int b) {
         for (size_t n = 0; n < tiles.row_bytes[c] / 4u; n++) {
             int32_t sum;
             memcpy(&sum, tiles.data[c][m] + 4 * n, 4);
-            for (size_t k = 0; k < tiles.row_bytes[a]; k++) sum += (int8_t)tiles.data[a][m][k] * (int8_t)tiles.data[b][k / 4][4 * n + k % 4];
+            for (size_t k = 0; k < tiles.row_bytes[a]; k++) sum += (int8_t)tiles.data[a][m][k] * (int8_t)
+                tiles.data[b][k / 4][4 * n + k % 4];
             memcpy(tiles.data[c][m] + 4 * n, &sum, 4);
         }
 }
@@ -117,7 +118,8 @@ static void bits_of_vnni(void **state) {
         for (size_t i = 0; i < 7; i++)
             for (size_t is_gathered = 0; is_gathered < 2; is_gathered++) {
                 const enum ern_dtype t = panel_info_of((enum panel_kind)kind)->dtype;
-                const size_t C = (1 + i) * dtype_info(t)->block_n, R = rows[i % 4], T = tokens[i], n_act = (C + 255) / 256 * 8;
+                const size_t C = (1 + i) * dtype_info(t)->block_n, R = rows[i % 4], T = tokens[i],
+                    n_act = (C + 255) / 256 * 8;
                 uint8_t *data;
                 ern_matrix m = packed(t, R, C, &data);
                 act_block *act = mem(MAX_T * n_act * sizeof *act);
@@ -149,7 +151,8 @@ static void bits_of_vnni(void **state) {
 static void bf16(void **state) {
     (void)state;
     if (!has_avx512()) skip();
-    static const size_t tokens[] = { 1, 2, 15, 16, 17, 40 }, columns[] = { 1, 2, 31, 32, 33, 64, 255 }, rows[] = { 1, 16, 17, 40 };
+    static const size_t tokens[] = { 1, 2, 15, 16, 17, 40 }, columns[] = { 1, 2, 31, 32, 33, 64, 255 },
+        rows[] = { 1, 16, 17, 40 };
     for (size_t i = 0; i < 6 * 7; i++) {
         const size_t T = tokens[i % 6], C = columns[i % 7], R = rows[i % 4], stride = C + 1;
         uint8_t *data;
@@ -172,7 +175,8 @@ static void bf16(void **state) {
             for (size_t r = 0; r < R; r++) {
                 double want = 0, size = 0;
                 for (size_t c = 0; c < C; c++) {
-                    const double v = (double)half_at((uint8_t *)(x + n * stride + c)) * (double)half_at(data + 2 * (r * C + c));
+                    const double v = (double)half_at((uint8_t *)(x + n * stride + c)) *
+                        (double)half_at(data + 2 * (r * C + c));
                     want += v;
                     size += fabs(v);
                 }
