@@ -16,6 +16,17 @@ void *mem_grow(void *p, size_t n, size_t size, const char *what, ern_err *e) {
     return q;
 }
 
+bool mem_reserve(void **pool, size_t *cap, size_t wanted, size_t size, const char *what, ern_err *e) {
+    if (wanted <= *cap) return true;
+    size_t n = *cap ? *cap * 2 : 64;
+    if (n < wanted) n = wanted;
+    void *p = mem_grow(*pool, n, size, what, e);
+    if (!p) return false;
+    *pool = p;
+    *cap = n;
+    return true;
+}
+
 void *mem_zalloc(size_t n, size_t size, const char *what, ern_err *e) {
     void *q = NULL;
     if (size && n > PTRDIFF_MAX / size)

@@ -29,6 +29,8 @@ char *buf_take(ern_buf *b);     /* ownership to the caller (free); NULL if nothi
 
 /* p grown to hold n items of size bytes each, or NULL with e filled (p is then still valid). */
 void *mem_grow(void *p, size_t n, size_t size, const char *what, ern_err *e);
+/* *pool, of *cap items, has room for wanted items: doubled when it has not. On failure both are as before. */
+bool mem_reserve(void **pool, size_t *cap, size_t wanted, size_t size, const char *what, ern_err *e);
 void *mem_zalloc(size_t n, size_t size, const char *what, ern_err *e);
 char *mem_strndup(const char *s, size_t n, ern_err *e);
 

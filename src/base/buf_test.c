@@ -66,8 +66,27 @@ static void products_do_not_wrap(void **state) {
     free(copy);
 }
 
+static void test_reserve(void **state) {
+    (void)state;
+    int *p = NULL;
+    size_t cap = 0;
+    ern_err e = { 0 };
+    for (size_t n = 1; n <= 1000; n++) {
+        assert_true(mem_reserve((void **)&p, &cap, n, sizeof *p, "numbers", &e));
+        assert_true(cap >= n);
+        p[n - 1] = (int)n;
+    }
+    for (size_t n = 1; n <= 1000; n++) assert_int_equal(p[n - 1], (int)n);
+    const size_t before = cap;
+    assert_false(mem_reserve((void **)&p, &cap, SIZE_MAX / 2, sizeof *p, "numbers", &e));
+    assert_int_equal(e.code, ERN_LIMIT);
+    assert_true(cap == before && p[999] == 1000);
+    free(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reserve),
         cmocka_unit_test(grows_and_stays_terminated),
         cmocka_unit_test(refuses_past_its_maximum),
         cmocka_unit_test(products_do_not_wrap),

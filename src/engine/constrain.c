@@ -64,14 +64,7 @@ struct constrain_state {
 /* ---- machine ------------------------------------------------------------------------------------ */
 
 static bool grow(void **pool, size_t *cap, size_t wanted, size_t size, ern_err *e) {
-    if (wanted <= *cap) return true;
-    size_t n = *cap ? *cap * 2 : 64;
-    if (n < wanted) n = wanted;
-    void *p = mem_grow(*pool, n, size, "constraint", e);
-    if (!p) return false;
-    *pool = p;
-    *cap = n;
-    return true;
+    return mem_reserve(pool, cap, wanted, size, "constraint", e);
 }
 
 static void machine_deinit(machine *m) {

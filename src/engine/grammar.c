@@ -38,20 +38,28 @@ static bool reserve(ern_grammar *g, void **pool, size_t *cap, size_t used, size_
         grammar_fail(g, ERN_LIMIT, 0, 0, "grammar: more than %zu parts", GRAMMAR_MAX_NODES);
         return false;
     }
-    if (used + n <= *cap) return true;
-    size_t more = *cap ? *cap * 2 : 64;
-    if (more < used + n) more = used + n;
-    void *p = mem_grow(*pool, more, size, "grammar", &g->err);
-    if (!p) { g->is_failed = true; return false; }
-    *pool = p;
-    *cap = more;
-    return true;
+    return mem_reserve(pool, cap, used + n, size, "grammar", &g->err) || !(g->is_failed = true);
 }
 
 static g_node add(ern_grammar *g, g_item item) {
     if (!reserve(g, (void **)&g->nodes, &g->cap_nodes, g->n_nodes, 1, sizeof *g->nodes)) return 0;
     g->nodes[g->n_nodes] = item;
     return (g_node)g->n_nodes++;
+}
+
+bool grammar_push(ern_grammar *g, g_nodes *list, g_node node) {
+    if (!node) return false;
+    if (list->n == GRAMMAR_MAX_NODES) return grammar_fail(g, ERN_LIMIT, 0, 0, "grammar: a list of too many parts");
+    if (!mem_reserve((void **)&list->v, &list->cap, list->n + 1, sizeof *list->v, "grammar", &g->err))
+        return !(g->is_failed = true);
+    list->v[list->n++] = node;
+    return true;
+}
+
+int grammar_hex(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 g_node grammar_empty(ern_grammar *g) { return add(g, (g_item){ .kind = G_EMPTY }); }

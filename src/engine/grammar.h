@@ -47,6 +47,11 @@ void grammar_deinit(ern_grammar *g);
 g_node grammar_fail(ern_grammar *g, enum ern_code code, int line, int column, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* A list of nodes while a front end collects them; the caller frees v. */
+typedef struct { g_node *v; size_t n, cap; } g_nodes;
+bool grammar_push(ern_grammar *g, g_nodes *list, g_node node);          /* false: node is 0, or g has failed */
+int grammar_hex(char c);                                                /* value of a hexadecimal digit, or -1 */
+
 g_node grammar_empty(ern_grammar *g);
 g_node grammar_literal(ern_grammar *g, const char *s, size_t n);
 g_node grammar_text(ern_grammar *g, const char *s);

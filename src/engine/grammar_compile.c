@@ -32,19 +32,13 @@ typedef struct {
 } compiler;
 
 static bool grow(void **pool, size_t *cap, size_t wanted, size_t size, ern_err *e) {
-    if (wanted <= *cap) return true;
-    size_t n = *cap ? *cap * 2 : 256;
-    if (n < wanted) n = wanted;
-    void *p = mem_grow(*pool, n, size, "automaton", e);
-    if (!p) return false;
-    *pool = p;
-    *cap = n;
-    return true;
+    return mem_reserve(pool, cap, wanted, size, "automaton", e);
 }
 
 /* ---- NFA ---------------------------------------------------------------------------------------- */
 
 static bool new_state(compiler *c, uint32_t *out) {
+    *out = 0;
     if (c->n >= 4 * GRAMMAR_MAX_STATES)
         return ern_fail(c->e, ERN_LIMIT, "grammar: a rule needs more than %zu states; use smaller repeat counts",
                         4 * GRAMMAR_MAX_STATES);

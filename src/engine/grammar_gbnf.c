@@ -10,7 +10,6 @@
 #include "engine/grammar.h"
 
 #define MAX_NAME 256
-#define MAX_ITEMS 65536
 
 typedef struct {
     ern_grammar *g;
@@ -18,8 +17,6 @@ typedef struct {
     bool is_iso, is_w3c;
     int depth;
 } parser;
-
-typedef struct { g_node *v; size_t n, cap; } nodes;
 
 static g_node parse_alternatives(parser *s, bool is_nested);
 
@@ -35,20 +32,6 @@ static g_node bad(parser *s, const char *what) {
     int line, column;
     place(s, &line, &column);
     return grammar_fail(s->g, ERN_ARG, line, column, "grammar: %s", what);
-}
-
-static bool push(parser *s, nodes *list, g_node node) {
-    if (!node) return false;
-    if (list->n == MAX_ITEMS) { bad(s, "a rule of more than 65536 parts"); return false; }
-    if (list->n == list->cap) {
-        const size_t cap = list->cap ? 2 * list->cap : 8;
-        g_node *v = mem_grow(list->v, cap, sizeof *v, "grammar", &s->g->err);
-        if (!v) { s->g->is_failed = true; return false; }
-        list->v = v;
-        list->cap = cap;
-    }
-    list->v[list->n++] = node;
-    return true;
 }
 
 static bool starts(const parser *s, const char *word) {
@@ -93,14 +76,10 @@ static bool parse_name(parser *s, char *name) {
     return n > 0;
 }
 
-static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool parse_hex(parser *s, int least, int most, uint32_t *out) {
     uint32_t v = 0;
     int n = 0;
-    while (n < most && s->p < s->end && hex(*s->p) >= 0) { v = v << 4 | (uint32_t)hex(*s->p++); n++; }
+    while (n < most && s->p < s->end && grammar_hex(*s->p) >= 0) { v = v << 4 | (uint32_t)grammar_hex(*s->p++); n++; }
     if (n < least || v > 0x10FFFF || (v >= 0xD800 && v <= 0xDFFF))
         { bad(s, "not the hexadecimal number of a character"); return false; }
     *out = v;
@@ -273,7 +252,7 @@ static bool at_rule(parser *s) {
 }
 
 static g_node parse_sequence(parser *s, bool is_nested) {
-    nodes list = { 0 };
+    g_nodes list = { 0 };
     g_node node = 0;
     for (;;) {
         skip(s, true);
@@ -283,7 +262,7 @@ static g_node parse_sequence(parser *s, bool is_nested) {
         if (s->is_iso && *s->p == '-') { bad(s, "exceptions (a - b) are not supported"); goto out; }
         g_node atom = parse_atom(s);
         if (atom && !s->is_iso) atom = parse_postfix(s, atom);
-        if (!push(s, &list, atom)) goto out;
+        if (!grammar_push(s->g, &list, atom)) goto out;
     }
     node = grammar_seq(s->g, list.v, list.n);
 out:
@@ -292,10 +271,10 @@ out:
 }
 
 static g_node parse_alternatives(parser *s, bool is_nested) {
-    nodes list = { 0 };
+    g_nodes list = { 0 };
     g_node node = 0;
     for (;;) {
-        if (!push(s, &list, parse_sequence(s, is_nested))) goto out;
+        if (!grammar_push(s->g, &list, parse_sequence(s, is_nested))) goto out;
         skip(s, true);
         if (s->p >= s->end || *s->p != '|') break;
         s->p++;

@@ -36,17 +36,13 @@ static const json_t *find_anchor(const json_t *at, const char *anchor, int depth
     return NULL;
 }
 
-static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* One step of a JSON pointer inside a URI: %XX, then ~1 and ~0. */
 static void decode_token(const char *from, size_t n, char *to) {
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         char c = from[i];
-        if (c == '%' && i + 2 < n && hex(from[i + 1]) >= 0 && hex(from[i + 2]) >= 0) {
-            c = (char)(hex(from[i + 1]) << 4 | hex(from[i + 2]));
+        if (c == '%' && i + 2 < n && grammar_hex(from[i + 1]) >= 0 && grammar_hex(from[i + 2]) >= 0) {
+            c = (char)(grammar_hex(from[i + 1]) << 4 | grammar_hex(from[i + 2]));
             i += 2;
         } else if (c == '~' && i + 1 < n && (from[i + 1] == '0' || from[i + 1] == '1')) c = from[++i] == '0' ? '~' : '/';
         to[k++] = c;

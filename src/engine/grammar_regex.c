@@ -17,7 +17,6 @@ typedef struct {
     int depth;
 } parser;
 
-typedef struct { g_node *v; size_t n, cap; } nodes;
 typedef struct { g_range v[MAX_RANGES]; size_t n; } range_set;
 
 static g_node parse_alternatives(parser *s);
@@ -25,19 +24,6 @@ static g_node parse_alternatives(parser *s);
 static g_node bad(parser *s, const char *what) {
     return grammar_fail(s->g, ERN_ARG, 1, (int)(s->p - s->text) + 1, "regular expression \"%.*s\": %s",
                         (int)(s->end - s->text > 200 ? 200 : s->end - s->text), s->text, what);
-}
-
-static bool push(parser *s, nodes *list, g_node node) {
-    if (!node) return false;
-    if (list->n == list->cap) {
-        const size_t cap = list->cap ? 2 * list->cap : 8;
-        g_node *v = mem_grow(list->v, cap, sizeof *v, "regular expression", &s->g->err);
-        if (!v) { s->g->is_failed = true; return false; }
-        list->v = v;
-        list->cap = cap;
-    }
-    list->v[list->n++] = node;
-    return true;
 }
 
 /* ---- sets of characters ------------------------------------------------------------------------ */
@@ -72,15 +58,11 @@ static bool add_shorthand(parser *s, range_set *set, char c) {
     return true;
 }
 
-static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool parse_hex(parser *s, int n, uint32_t *out) {
     uint32_t v = 0;
     for (int i = 0; i < n; i++, s->p++) {
-        if (s->p >= s->end || hex(*s->p) < 0) { bad(s, "hexadecimal digits wanted"); return false; }
-        v = v << 4 | (uint32_t)hex(*s->p);
+        if (s->p >= s->end || grammar_hex(*s->p) < 0) { bad(s, "hexadecimal digits wanted"); return false; }
+        v = v << 4 | (uint32_t)grammar_hex(*s->p);
     }
     *out = v;
     return true;
@@ -89,7 +71,7 @@ static bool parse_hex(parser *s, int n, uint32_t *out) {
 static bool parse_unicode_escape(parser *s, uint32_t *out) {
     if (s->p < s->end && *s->p == '{') {
         uint32_t v = 0;
-        for (s->p++; s->p < s->end && hex(*s->p) >= 0 && v <= 0x10FFFF; s->p++) v = v << 4 | (uint32_t)hex(*s->p);
+        for (s->p++; s->p < s->end && grammar_hex(*s->p) >= 0 && v <= 0x10FFFF; s->p++) v = v << 4 | (uint32_t)grammar_hex(*s->p);
         if (s->p >= s->end || *s->p != '}' || v > 0x10FFFF) { bad(s, "\\u{...}: a character number wanted"); return false; }
         s->p++;
         *out = v;
@@ -273,13 +255,13 @@ static g_node parse_postfix(parser *s, g_node node) {
 }
 
 static g_node parse_alternatives(parser *s) {
-    nodes choices = { 0 }, sequence = { 0 };
+    g_nodes choices = { 0 }, sequence = { 0 };
     g_node node = 0;
     for (;;) {
         sequence.n = 0;
         while (s->p < s->end && *s->p != '|' && *s->p != ')')
-            if (!push(s, &sequence, parse_postfix(s, parse_atom(s)))) goto out;
-        if (!push(s, &choices, grammar_seq(s->g, sequence.v, sequence.n))) goto out;
+            if (!grammar_push(s->g, &sequence, parse_postfix(s, parse_atom(s)))) goto out;
+        if (!grammar_push(s->g, &choices, grammar_seq(s->g, sequence.v, sequence.n))) goto out;
         if (s->p >= s->end || *s->p != '|') break;
         s->p++;
     }
