@@ -226,6 +226,7 @@ typedef struct {
     enum ern_finish finish;
     size_t n_tokens;            /* produced, the end token included */
     int32_t end_id;             /* the id that ended it, or -1 */
+    size_t stop;                /* ERN_FINISH_STOP: which of the stop texts */
 } ern_result;
 
 /* Write an answer after what the session holds; every id given out is appended to it (the end token is not). on_token may

@@ -146,8 +146,10 @@ bool answer_next(ern_answer *a, const float *logits, const int32_t *history, siz
     if (a->stream && !stream_feed(a->stream, id, &a->text, &is_stopped, e)) return false;
     ev->text = a->text.data ? a->text.data : "";
     ev->n_bytes = a->text.len;
-    if (is_stopped) a->r.finish = ERN_FINISH_STOP;
-    else if (o->max_tokens && a->r.n_tokens >= o->max_tokens) a->r.finish = ERN_FINISH_LENGTH;
+    if (is_stopped) {
+        a->r.finish = ERN_FINISH_STOP;
+        a->r.stop = stream_stopped_by(a->stream);
+    } else if (o->max_tokens && a->r.n_tokens >= o->max_tokens) a->r.finish = ERN_FINISH_LENGTH;
     else *is_done = false;
     return true;
 }

@@ -131,6 +131,7 @@ static void on_done(part *p, const scheduler_event *s) {
     ev.finish = s->result->finish == ERN_FINISH_LENGTH ? JOB_LENGTH : s->result->finish == ERN_FINISH_STOP
         ? JOB_STOP_TEXT : JOB_STOP;
     if (p->n_calls && ev.finish != JOB_LENGTH) ev.finish = JOB_TOOL_CALLS;
+    ev.stop = s->result->stop;
     ev.logprobs = p->logprobs;
     send(p, &ev);
 }
@@ -187,7 +188,8 @@ static char *tool_constraint(const job_params *p, ern_err *e) {
 static bool choose_constraint(ern_job *j, const job_params *p, ern_err *e) {
     const bool forces_tools = json_array_size(p->tools) && (p->tool_choice == TOOLS_REQUIRED ||
                                                             p->tool_choice == TOOLS_NAMED ||
-                                                            (p->tool_choice == TOOLS_AUTO && is_strict(p->tools)));
+                                                            (p->tool_choice == TOOLS_AUTO &&
+                                                             (is_strict(p->tools) || !p->has_parallel_calls)));
     if (forces_tools && p->has_constraint) return ern_fail(e, ERN_ARG,
                                                            "response_format beside tools that must be called, or strict ones: one or the other");
     if (!json_array_size(p->tools) && (p->tool_choice == TOOLS_REQUIRED || p->tool_choice == TOOLS_NAMED))

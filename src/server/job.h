@@ -40,6 +40,7 @@ typedef struct {
     /* CONTENT, and DONE for the rest: [{token, logprob, bytes, top_logprobs}], or NULL; borrowed */
     const json_t *logprobs;
     enum job_finish finish;
+    size_t stop;                        /* STOP_TEXT: which of sampling.stop */
     size_t n_prompt, n_cached, n_tokens, n_reasoning_tokens;
     size_t n_dropped_turns;             /* STARTED: what truncation left out */
     double wait_s, prefill_s, decode_s;

@@ -18,6 +18,7 @@ struct ern_stream {
     tok_decode_state state;
     ern_buf raw;            /* bytes that may still be the beginning of a character */
     ern_buf held;           /* whole characters that may begin a stop string */
+    size_t stopped_by;      /* which stop string, once has_stopped */
     bool has_stopped, shows_specials;
 };
 
@@ -88,7 +89,7 @@ static bool take_characters(ern_stream *s, bool is_end, ern_err *e) {
 
 /* Where the stop string that is complete first begins in held (of two the longer), or held.len. That is the same stop
  * however the text arrives. *keep: the bytes at the end that may begin one. */
-static size_t find_stop(const ern_stream *s, size_t *keep) {
+static size_t find_stop(ern_stream *s, size_t *keep) {
     size_t begin = s->held.len, end = SIZE_MAX;
     *keep = 0;
     for (size_t i = 0; i < s->n_stops; i++) {
@@ -98,6 +99,7 @@ static size_t find_stop(const ern_stream *s, size_t *keep) {
         if (hit && (at + n < end || (at + n == end && at < begin))) {
             begin = at;
             end = at + n;
+            s->stopped_by = i;
         }
         for (size_t k = n - 1 < s->held.len ? n - 1 : s->held.len; k > *keep; k--)
             if (memcmp(s->held.data + s->held.len - k, s->stop[i], k) == 0) *keep = k;
@@ -129,6 +131,8 @@ bool stream_feed(ern_stream *s, int32_t id, ern_buf *out, bool *stopped, ern_err
     if (stopped) *stopped = s->has_stopped;
     return true;
 }
+
+size_t stream_stopped_by(const ern_stream *s) { return s->stopped_by; }
 
 bool stream_finish(ern_stream *s, ern_buf *out, ern_err *e) {
     if (!buf_reserve(out, 0, e)) return false;

@@ -19,6 +19,7 @@ typedef struct ern_stream ern_stream;
 ern_stream *stream_open(const ern_tokenizer *t, const char *const *stops, size_t n_stops, ern_err *e);
 void stream_show_specials(ern_stream *s);                 /* special tokens too, as they are written */
 bool stream_feed(ern_stream *s, int32_t id, ern_buf *out, bool *stopped, ern_err *e);
+size_t stream_stopped_by(const ern_stream *s);          /* which of the stop strings, once stopped */
 bool stream_finish(ern_stream *s, ern_buf *out, ern_err *e);
 void stream_close(ern_stream *s);
 

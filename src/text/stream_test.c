@@ -137,24 +137,24 @@ static ern_tokenizer *small(void) {
 }
 
 typedef struct { const char *stops[3]; int32_t ids[8]; size_t n_ids;
-                 const char *before_end, *text; bool stops_at_all; } stop_case;
+                 const char *before_end, *text; bool stops_at_all; size_t by /* which */; } stop_case;
 
 static const stop_case stop_cases[] = {
-    { { 0 }, { 0, 1 }, 2, "ab", "ab", false },
-    { { "bc" }, { 0, 1, 2, 3 }, 4, "a", "a", true },                    /* over a border */
-    { { "bc" }, { 5, 6 }, 2, "a", "a", true },                          /* in the middle of two pieces */
-    { { "bcd" }, { 0, 1, 2, 4 }, 4, "abce", "abce", false },            /* begun and broken off */
-    { { "bcd" }, { 0, 1, 2 }, 3, "a", "abc", false },                   /* begun at the end: held, then given */
-    { { "bcd", "abcde" }, { 0, 1, 2, 3, 4 }, 5, "a", "a", true },       /* the one that is complete first */
-    { { "cd", "bcd" }, { 0, 1, 2, 3 }, 4, "a", "a", true },             /* two at once: the longer */
-    { { "aab" }, { 0, 0, 0, 1, 2 }, 5, "a", "a", true },                /* overlaps itself */
-    { { "\xE4\xB8\xAD" }, { 0, E4, B8, AD, 1 }, 5, "a", "a", true },
-    { { 0 }, { E4, B8, AD }, 3, "\xE4\xB8\xAD", "\xE4\xB8\xAD", false },
-    { { 0 }, { E4, B8 }, 2, "", "\xEF\xBF\xBD\xEF\xBF\xBD", false },                /* cut at the end */
-    { { 0 }, { E4, 0, B8 }, 3, "\xEF\xBF\xBD" "a\xEF\xBF\xBD", "\xEF\xBF\xBD" "a\xEF\xBF\xBD", false },
-    { { 0 }, { 0, END, 1 }, 3, "ab", "ab", false },                     /* special tokens are left out */
-    { { 0 }, { THINK, 0 }, 2, "<think>a", "<think>a", false },          /* but not what the reader of answers needs */
-    { { " x" }, { 0, 7, 1 }, 3, "a", "a", true },
+    { { 0 }, { 0, 1 }, 2, "ab", "ab", false, 0 },
+    { { "bc" }, { 0, 1, 2, 3 }, 4, "a", "a", true, 0 },                    /* over a border */
+    { { "bc" }, { 5, 6 }, 2, "a", "a", true, 0 },                          /* in the middle of two pieces */
+    { { "bcd" }, { 0, 1, 2, 4 }, 4, "abce", "abce", false, 0 },            /* begun and broken off */
+    { { "bcd" }, { 0, 1, 2 }, 3, "a", "abc", false, 0 },                   /* begun at the end: held, then given */
+    { { "abcde", "bcd" }, { 0, 1, 2, 3, 4 }, 5, "a", "a", true, 1 },    /* the one that is complete first */
+    { { "cd", "bcd" }, { 0, 1, 2, 3 }, 4, "a", "a", true, 1 },          /* two at once: the longer */
+    { { "aab" }, { 0, 0, 0, 1, 2 }, 5, "a", "a", true, 0 },                /* overlaps itself */
+    { { "\xE4\xB8\xAD" }, { 0, E4, B8, AD, 1 }, 5, "a", "a", true, 0 },
+    { { 0 }, { E4, B8, AD }, 3, "\xE4\xB8\xAD", "\xE4\xB8\xAD", false, 0 },
+    { { 0 }, { E4, B8 }, 2, "", "\xEF\xBF\xBD\xEF\xBF\xBD", false, 0 },                /* cut at the end */
+    { { 0 }, { E4, 0, B8 }, 3, "\xEF\xBF\xBD" "a\xEF\xBF\xBD", "\xEF\xBF\xBD" "a\xEF\xBF\xBD", false, 0 },
+    { { 0 }, { 0, END, 1 }, 3, "ab", "ab", false, 0 },                     /* special tokens are left out */
+    { { 0 }, { THINK, 0 }, 2, "<think>a", "<think>a", false, 0 },          /* but not what the reader of answers needs */
+    { { " x" }, { 0, 7, 1 }, 3, "a", "a", true, 0 },
 };
 
 static void test_stops(void **state) {
@@ -173,6 +173,7 @@ static void test_stops(void **state) {
             if (!stream_feed(s, c->ids[k], &text, &stopped, &e)) fail_msg("case %zu: %s", i, e.text);
         if (strcmp(text.data, c->before_end) != 0 || stopped != c->stops_at_all)
             fail_msg("case %zu: \"%s\" before the end, stopped %d", i, text.data, stopped);
+        if (stopped) assert_int_equal(stream_stopped_by(s), c->by);
         assert_true(stream_finish(s, &text, &e));
         if (strcmp(text.data, c->text) != 0) fail_msg("case %zu: \"%s\", \"%s\" wanted", i, text.data, c->text);
         stream_close(s);
