@@ -71,12 +71,12 @@ static bool write_tensors(convert_plan *p, convert_output *out, ern_err *e) {
         if (!(out->st ? safetensors_writer_declare(out->st, &v, e) : gguf_writer_declare(out->gguf, &v, e))) return false;
         out->total += view_n(&v) / dtype_info(t->dtype)->block_n * dtype_info(t->dtype)->block_bytes;
     }
-    if (!p->pool && !(p->pool = pool_open(pool_cores(), e))) return false;
+    if (!p->pool && !(p->pool = pool_open(p->o->n_threads ? p->o->n_threads : pool_cores(), e))) return false;
     for (size_t i = 0; i < p->n; i++)
         if (!convert_emit(p, &p->tensors[i], put, out, e)) return false;
     p->report->n_tensors = p->n;
     p->report->size_bytes = out->total;
-    if (p->report->n_rounded == 0) return true;
+    if (p->report->n_rounded == 0 || p->o->choice) return true;
     return convert_note(p->report, e, "%zu of %zu tensors lost precision: they are %s now", p->report->n_rounded, p->n,
                         dtype_info(p->asked)->name);
 }

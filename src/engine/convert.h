@@ -14,16 +14,38 @@
 #define ENGINE_CONVERT_H
 
 #include "base/buf.h"
-#include "tensor/dtype.h"
+#include "formats/gguf_write.h"
+#include "formats/source.h"
+#include "model/config.h"
 
 enum convert_layout { CONVERT_PT, CONVERT_PADDLE, CONVERT_GGUF };
 
 bool convert_layout_from_name(enum convert_layout *out, const char *name, ern_err *e);      /* "PT", "Paddle", "GGUF" */
 
+/* A matrix about to be written; all borrowed. */
+typedef struct {
+    const ern_config *config;
+    const ern_source *source;
+    const ern_view *view;       /* under its canonical name; of a stack of experts the first */
+    const char *name;           /* in the output */
+} convert_matrix;
+
+/* What quantize.h decides a matrix at a time. Routers, norms and biases never come here. */
+typedef struct {
+    bool (*type_of)(void *ctx, const convert_matrix *m, enum ern_dtype *t, ern_err *e);     /* *t: as it would be */
+    /* importance [n_columns] of part i of n_parts of a tensor, or NULL; for packing in block types */
+    const float *(*importance_of)(void *ctx, const char *name, size_t i);
+    bool (*keys)(void *ctx, ern_gguf_writer *w, ern_err *e);        /* the last keys of a GGUF file */
+    void *ctx;
+    int file_type;              /* general.file_type; -1: that of the type with the most bytes */
+} convert_choice;
+
 typedef struct {
     enum convert_layout to;
     const char *dtype;          /* of the matrices: NULL or "keep", "F32", "F16", "BF16", or a block type (GGUF only) */
     uint64_t max_shard_bytes;   /* of folders; 0: 5 GB */
+    size_t n_threads;           /* 0: every core */
+    const convert_choice *choice;           /* NULL: dtype for every matrix */
     ern_progress_fn progress;   /* bytes written and in all; false stops; may be NULL */
     void *progress_ctx;
 } convert_options;

@@ -17,6 +17,7 @@ typedef struct {
     const size_t *rows;         /* [n] which rows of the part, or NULL: first, first + 1, ... */
     size_t first, n, row_n;     /* row_n: values of a row */
     float *x, *back;            /* [n * row_n] */
+    const float *importance;    /* [row_n] or NULL */
     uint8_t *out;
     atomic_bool is_rounded, has_failed;
     ern_err err;                /* of whoever set has_failed first */
@@ -35,7 +36,7 @@ static void pack_rows(void *ctx, size_t thread, size_t n_threads) {
         ern_err err = { 0 };
         const size_t r = j->rows ? j->rows[i] : j->first + i;
         dtype_info(src)->to_f32(x, (const uint8_t *)j->part->data + r * row_bytes(src, j->row_n), j->row_n);
-        if (!quant_row(dst, out, x, j->row_n, NULL, &err)) {
+        if (!quant_row(dst, out, x, j->row_n, j->importance, &err)) {
             if (!atomic_exchange(&j->has_failed, true)) j->err = err;
             return;
         }
@@ -47,8 +48,11 @@ static void pack_rows(void *ctx, size_t thread, size_t n_threads) {
 /* out[n rows] of the output's type from rows of the part. */
 static bool pack(convert_plan *p, const convert_tensor *t, const ern_view *part, const size_t *rows, size_t first, size_t n,
                  size_t row_n, float *x, uint8_t *out, bool *is_rounded, ern_err *e) {
+    const convert_choice *choice = p->o->choice;
     pack_job j = { .t = t, .part = part, .rows = rows, .first = first, .n = n, .row_n = row_n, .x = x, .back = x + n * row_n,
                    .out = out };
+    if (choice && choice->importance_of && dtype_info(t->dtype)->block_n > 1)
+        j.importance = choice->importance_of(choice->ctx, t->name, (size_t)(part - &p->parts[t->first]));
     if (p->pool) pool_run(p->pool, pack_rows, &j);
     else pack_rows(&j, 0, 1);
     if (j.has_failed)
@@ -191,6 +195,7 @@ bool convert_emit(convert_plan *p, const convert_tensor *t, convert_sink sink, v
     else
         for (size_t i = 0; ok && i < t->n_parts; i++)
             ok = emit_part(p, t, &p->parts[t->first + i], &is_rounded, sink, ctx, e);
+    for (size_t i = 0; ok && t->n_dims > 1 && i < t->n_parts; i++) source_release(p->source, &p->parts[t->first + i]);
     if (is_rounded) p->report->n_rounded++;
     return ok;
 }

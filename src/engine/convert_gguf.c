@@ -60,7 +60,8 @@ static enum ern_dtype main_type(const convert_plan *p) {
 
 static bool general_keys(ern_gguf_writer *w, const convert_plan *p, bool with_name, ern_err *e) {
     const enum ern_dtype t = main_type(p);
-    const int type = file_type(t);
+    const convert_choice *choice = p->o->choice;
+    const int type = choice && choice->file_type >= 0 ? choice->file_type : file_type(t);
     if (with_name) {
         const char *path = source_path(p->source);
         size_t n = strlen(path);
@@ -128,7 +129,7 @@ static bool copy_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e) {
     static const char *const own[] = { "general.alignment", "general.file_type", "general.quantization_version" };
     const ern_gguf *g = source_gguf(p->source);
     for (size_t i = 0; i < gguf_n_keys(g); i++) {
-        bool skipped = strncmp(gguf_key(g, i), "split.", 6) == 0;
+        bool skipped = strncmp(gguf_key(g, i), "split.", 6) == 0 || strncmp(gguf_key(g, i), "quantize.", 9) == 0;
         for (size_t j = 0; j < sizeof own / sizeof own[0]; j++) skipped |= strcmp(gguf_key(g, i), own[j]) == 0;
         if (!skipped && !gguf_writer_copy(w, g, i, e)) return false;
     }
@@ -136,6 +137,7 @@ static bool copy_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e) {
 }
 
 bool convert_gguf_keys(ern_gguf_writer *w, const convert_plan *p, const char *folder, ern_err *e) {
-    if (source_gguf(p->source)) return copy_keys(w, p, e);
-    return model_keys(w, p, e) && convert_gguf_tokens(w, p, folder, e);
+    const convert_choice *choice = p->o->choice;
+    const bool ok = source_gguf(p->source) ? copy_keys(w, p, e) : model_keys(w, p, e) && convert_gguf_tokens(w, p, folder, e);
+    return ok && (!choice || !choice->keys || choice->keys(choice->ctx, w, e));
 }

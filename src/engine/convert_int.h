@@ -4,9 +4,6 @@
 
 #include "base/pool.h"
 #include "engine/convert.h"
-#include "formats/gguf_write.h"
-#include "formats/source.h"
-#include "model/config.h"
 
 typedef struct {
     char *name;                 /* owned */

@@ -48,7 +48,9 @@ static bool holds_exactly(enum ern_dtype t, const ern_view *v) {
 }
 
 /* The type of v in the output. */
-static bool choose_dtype(const convert_plan *p, const ern_view *v, enum ern_dtype *out, ern_err *e) {
+static bool choose_dtype(const convert_plan *p, const char *name, const ern_view *v, enum ern_dtype *out, ern_err *e) {
+    const convert_choice *choice = p->o->choice;
+    const convert_matrix matrix = { p->config, p->source, v, name };
     const bool to_gguf = p->o->to == CONVERT_GGUF;
     enum ern_dtype t = v->dtype;
     if (!convert_is_float(t)) {
@@ -56,6 +58,8 @@ static bool choose_dtype(const convert_plan *p, const ern_view *v, enum ern_dtyp
         if (to_gguf || is_block(t)) t = DTYPE_F32;
     } else if (to_gguf && (v->n_dims < 2 || is_small_table(v->name))) {
         t = DTYPE_F32;              /* what readers of GGUF expect, and a hundredth of the file */
+    } else if (choice && v->n_dims == 2) {
+        if (!choice->type_of(choice->ctx, &matrix, &t, e)) return false;
     } else if (p->asked != DTYPE_COUNT) {
         t = p->asked;
     } else if (p->narrow != DTYPE_COUNT && v->n_dims < 2 && t == DTYPE_F32 && holds_exactly(p->narrow, v)) {
@@ -96,7 +100,7 @@ static convert_tensor *add_tensor(convert_plan *p, const char *name, const ern_v
     convert_tensor *t = &p->tensors[p->n];
     *t = (convert_tensor){ .n_dims = v->n_dims, .first = p->n_parts };
     memcpy(t->dims, v->dims, sizeof t->dims);
-    if (!choose_dtype(p, v, &t->dtype, e) || !(t->name = mem_strndup(name, strlen(name), e))) return NULL;
+    if (!choose_dtype(p, name, v, &t->dtype, e) || !(t->name = mem_strndup(name, strlen(name), e))) return NULL;
     p->n++;
     return t;
 }

@@ -106,12 +106,26 @@ bool trace_layer(const model_trace *t, const char *what, const void *data, bool 
     return t->fn(t->ctx, name, data, is_int, n_rows, n_cols, e);
 }
 
+void work_observe(ern_work *w, observe_fn fn, void *ctx) {
+    w->observe = fn;
+    w->observe_ctx = ctx;
+}
+
+void products(const ern_work *w, const matmul_input *inputs, size_t n_inputs, const matmul_item *items, size_t n_items) {
+    matmul_many(w->k, w->pool, inputs, n_inputs, items, n_items, w->exact, w->products);
+    for (size_t i = 0; w->observe && i < n_items; i++) {
+        const matmul_input *in = &inputs[items[i].input];
+        w->observe(w->observe_ctx, items[i].w, in->swiglu ? in->swiglu : in->x, in->stride, items[i].rows, items[i].first,
+                   items[i].T);
+    }
+}
+
 void linears(const ern_work *w, float *const *y, const float *x, size_t T, const model_linear *const *l, size_t n) {
     matmul_item items[MAX_LINEARS];
     for (size_t i = 0; i < n; i++)
         items[i] = (matmul_item){ .w = &l[i]->m, .y = y[i], .y_stride = l[i]->m.R, .T = T, .bias = l[i]->bias };
     const matmul_input in = { .x = x, .stride = l[0]->m.C, .n_rows = T, .C = l[0]->m.C };
-    matmul_many(w->k, w->pool, &in, 1, items, n, w->exact, w->products);
+    products(w, &in, 1, items, n);
 }
 
 void linear(const ern_work *w, float *y, const float *x, size_t T, const model_linear *l) { linears(w, &y, x, T, &l, 1); }
@@ -137,7 +151,7 @@ void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *ml
     const ern_matrix *down = &mlp->down.m;
     const matmul_item item = { .w = down, .y = y, .y_stride = down->R, .T = T, .bias = mlp->down.bias };
     const matmul_input in = { .x = w->up, .stride = down->C, .n_rows = T, .C = down->C, .swiglu = w->gate };
-    matmul_many(w->k, w->pool, &in, 1, &item, 1, w->exact, w->products);
+    products(w, &in, 1, &item, 1);
 }
 
 static bool check_rows(const ern_model *m, const ern_work *w, const model_row *rows, size_t T, ern_err *e) {

@@ -25,6 +25,12 @@ size_t work_max_tokens(const ern_work *w);
 typedef bool (*trace_fn)(void *ctx, const char *name, const void *data, bool is_int, size_t n_rows, size_t n_cols,
                          ern_err *e);
 
+/* Sees the input rows of every matrix of the layers and the output after each product: x[i] = input row (rows ? rows[i] :
+ * first + i) of n, stride floats apart. m->view.name is the canonical name ("router" for routers). */
+typedef void (*observe_fn)(void *ctx, const ern_matrix *m, const float *x, size_t stride, const int32_t *rows, size_t first,
+                           size_t n);
+void work_observe(ern_work *w, observe_fn fn, void *ctx);      /* NULL: nobody looks */
+
 /* logits [number of rows with wants_logits, V], in their order; NULL: none are computed. Ids and positions are checked
  * before anything is written. The rows of one sequence follow each other without a gap. */
 bool model_forward(const ern_model *m, ern_work *w, const model_row *rows, size_t T, float *logits, trace_fn trace,

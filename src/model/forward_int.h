@@ -30,6 +30,8 @@ struct ern_work {
     int32_t *chosen;            /* [E] experts that have rows, ascending */
     float *shared_y;            /* [M, D] */
     float *picked;              /* [T, D] rows that want logits */
+    observe_fn observe;         /* or NULL */
+    void *observe_ctx;
     void *memory;               /* the one block all of these lie in */
 };
 
@@ -41,6 +43,9 @@ bool trace_layer(const model_trace *t, const char *what, const void *data, bool 
 float *rope_frequencies(const ern_config *c, const ern_source *s, ern_err *e);
 /* cos[d/2] then sin[d/2] of the angles at pos. */
 void rope_angles(float *cs, const float *inv_freq, size_t half, size_t pos);
+
+/* matmul_many with the scratch of w, shown to the observer. */
+void products(const ern_work *w, const matmul_input *inputs, size_t n_inputs, const matmul_item *items, size_t n_items);
 
 #define MAX_LINEARS 3
 /* y[i] = x . W_i^T + bias_i for up to MAX_LINEARS matrices of one input, in one parallel region. */

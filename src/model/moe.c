@@ -101,7 +101,7 @@ static void run_experts(const ern_config *c, ern_work *w, const model_layer *l, 
         w->items[n++] = (matmul_item){ .w = &l->mlp.up.m, .y = w->up, .y_stride = S, .T = T, .bias = l->mlp.up.bias };
     }
     const matmul_input h = { .x = w->h + first * D, .stride = D, .n_rows = T, .C = D };
-    matmul_many(w->k, w->pool, &h, 1, w->items, n, w->exact, w->products);
+    products(w, &h, 1, w->items, n);
 
     size_t n_down = 0, row = 0;
     for (size_t i = 0; i < n_experts; i += 2) {
@@ -115,7 +115,7 @@ static void run_experts(const ern_config *c, ern_work *w, const model_layer *l, 
         { .w = &l->mlp.down.m, .input = 1, .y = w->shared_y, .y_stride = D, .T = T, .bias = l->mlp.down.bias };
     const matmul_input middle[] = { { .x = w->expert_up, .stride = F, .n_rows = row, .C = F, .swiglu = w->expert_gate },
                                     { .x = w->up, .stride = S, .n_rows = T, .C = S, .swiglu = w->gate } };
-    matmul_many(w->k, w->pool, middle, S ? 2 : 1, w->items, n_down, w->exact, w->products);
+    products(w, middle, S ? 2 : 1, w->items, n_down);
 
     struct mix_job mix = { c, w, experts, w->weights + first * c->n_used, w->y + first * D, T };
     if (T == 1) mix_part(&mix, 0, 1);
