@@ -73,6 +73,9 @@ typedef struct {
     /* How activations are rounded. Neither: f32 arithmetic where the weights are floats (F32, F16, BF16), 8 bits against
      * quantised ones. is_exact: f32 everywhere. is_fast: bf16 against float weights too. */
     bool is_exact, is_fast;
+    /* Packed weights may take so much memory; 0: nearly all that is free. A larger model is read from its file as it
+     * goes. */
+    size_t max_weight_bytes;
     size_t max_batch;           /* rows of one forward pass, 1 to 4096 */
     const char *chat_template;  /* Jinja text that replaces the model's own; NULL: the model's */
 } ern_engine_options;

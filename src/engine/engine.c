@@ -170,7 +170,7 @@ ern_engine *ern_engine_open(const char *path, const ern_engine_options *options,
     if (!source || !(eng->model = model_bind(source, e))) goto out;
     eng->is_exact = o.is_exact || (!o.is_fast && has_float_weights(eng->model));
     if (!(eng->pool = pool_open(o.n_threads ? o.n_threads : pool_cores(), e))) goto out;
-    if (!eng->is_exact && !model_pack(eng->model, &eng->kernels, eng->pool, e)) goto out;
+    if (!eng->is_exact && !model_pack(eng->model, &eng->kernels, eng->pool, o.max_weight_bytes, e)) goto out;
     ok = open_tokenizer(eng, e) && open_template(eng, o.chat_template, e) && collect_ends(eng, e);
 out:
     if (!ok) { ern_engine_close(eng); return NULL; }

@@ -209,6 +209,12 @@ void source_release(const ern_source *s, const ern_view *v) {
     if (to > from) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
+void source_fetch(const ern_source *s, const ern_view *v) {
+    if (!s->is_mapped || s->owned) return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)v->data / page * page;
+    (void)madvise((void *)from, (uintptr_t)v->data + v->size_bytes - from, MADV_WILLNEED);
+}
+
 size_t source_size_bytes(const ern_source *s) {
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) n += s->views[i].size_bytes;

@@ -30,6 +30,8 @@ const char *source_layout(const ern_source *s);         /* "PT", "Paddle" or "GG
 
 /* Drop the pages under v from this process; they are read again when touched. */
 void source_release(const ern_source *s, const ern_view *v);
+/* The pages under v will be touched soon: read ahead. */
+void source_fetch(const ern_source *s, const ern_view *v);
 
 size_t source_size_bytes(const ern_source *s);          /* all tensors */
 

@@ -122,6 +122,19 @@ static void run_experts(const ern_config *c, ern_work *w, const model_layer *l, 
     else pool_run(w->pool, mix_part, &mix);
 }
 
+/* Let the system read the chosen experts from the file while the first of them is computed. */
+static void fetch_experts(const ern_model *m, const ern_work *w, const model_layer *l, size_t T) {
+    const ern_config *c = &m->c;
+    for (size_t x = 0; x < c->n_experts; x++) {
+        bool is_chosen = false;
+        for (size_t i = 0; i < T * c->n_used && !is_chosen; i++) is_chosen = w->experts[i] == (int32_t)x;
+        if (!is_chosen) continue;
+        source_fetch(m->source, &l->experts[x].gate.w);
+        source_fetch(m->source, &l->experts[x].up.w);
+        source_fetch(m->source, &l->experts[x].down.w);
+    }
+}
+
 bool moe(const ern_model *m, ern_work *w, const model_layer *l, size_t T, const model_trace *trace, ern_err *e) {
     const ern_config *c = &m->c;
     const size_t E = c->n_experts, k = c->n_used;
@@ -130,6 +143,7 @@ bool moe(const ern_model *m, ern_work *w, const model_layer *l, size_t T, const 
         !trace_layer(trace, "router.experts", w->experts, true, T, k, e) ||
         !trace_layer(trace, "router.weights", w->weights, false, T, k, e))
         return false;
+    if (m->is_streamed) fetch_experts(m, w, l, T);
     for (size_t t = 0; t < T; t += w->moe_rows) run_experts(c, w, l, t, T - t < w->moe_rows ? T - t : w->moe_rows);
     return true;
 }

@@ -2,6 +2,7 @@
  * dropped once it is read. */
 #include <sys/mman.h>
 
+#include "base/sys.h"
 #include "model/encoder.h"
 #include "model/weights.h"
 
@@ -51,9 +52,12 @@ static bool forget(void *ctx, ern_matrix *m, ern_err *e) {
     return true;
 }
 
-bool model_pack(ern_model *m, const ern_kernels *k, ern_pool *pool, ern_err *e) {
+bool model_pack(ern_model *m, const ern_kernels *k, ern_pool *pool, size_t max_bytes, ern_err *e) {
     struct packing p = { .source = m->source, .k = k, .pool = pool };
     if (m->packed || !each_matrix(m, add_size, &p, e) || p.bytes == 0) return true;
+    /* A packed copy that does not fit would be swapped or killed; the map is read again page by page instead. */
+    m->is_streamed = p.bytes > (max_bytes ? max_bytes : sys_memory_available() / 16 * 15);
+    if (m->is_streamed) return true;
     void *memory = mmap(NULL, p.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return ern_fail(e, ERN_NOMEM, "%s: no memory for %zu bytes of packed weights", source_path(m->source), p.bytes);

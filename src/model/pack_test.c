@@ -47,7 +47,7 @@ static bool load(model *x, const pack_case *c, const char *level, size_t n_threa
     kernels_init(&x->k, mask);
     ern_source *s = source_open(path, &e);
     if (!s || !(x->m = model_bind(s, &e)) || !(x->pool = pool_open(n_threads, &e)) ||
-        (!is_exact && !model_pack(x->m, &x->k, x->pool, &e)) || !(x->w = work_open(x->m, &x->k, x->pool, 64, 256, is_exact, &e)))
+        (!is_exact && !model_pack(x->m, &x->k, x->pool, 0, &e)) || !(x->w = work_open(x->m, &x->k, x->pool, 64, 256, is_exact, &e)))
         fail_msg("%s", e.text);
     x->V = x->m->c.n_vocab;
     return true;
@@ -107,6 +107,33 @@ static void run_case(const pack_case *c, const char *level, bool is_exact, const
     unload(&y);
 }
 
+/* A model that does not fit is not packed: it gives what the exact path gives. */
+static void test_streamed(void **state) {
+    (void)state;
+    static const pack_case c = { "moe", "Q4_0", NULL, NULL };
+    static const int32_t ids[] = { 5, 77, 301, 12, 9 };
+    enum { N = N_OF(ids) };
+    char path[REFERENCE_PATH];
+    model x, y;
+    ern_err e = { 0 };
+    if (!reference_find(path, "moe.Q4_0.gguf")) { printf("SKIP: no moe.Q4_0.gguf\n"); skip(); }
+    assert_true(load(&x, &c, "auto", 2, true) && load(&y, &c, "auto", 2, true));
+    assert_true(model_pack(x.m, &x.k, x.pool, 1, &e));
+    assert_true(x.m->is_streamed && !x.m->packed && !y.m->is_streamed);
+    float *streamed = malloc(N * x.V * sizeof *streamed), *exact = malloc(N * x.V * sizeof *exact);
+    assert_true(streamed && exact);
+    ern_kv a = context(&x, N), b = context(&y, N);
+    feed(&x, &a, ids, 0, N, streamed);
+    feed(&y, &b, ids, 0, N, exact);
+    assert_memory_equal(streamed, exact, N * x.V * sizeof *exact);
+    kv_deinit(&a);
+    kv_deinit(&b);
+    free(streamed);
+    free(exact);
+    unload(&x);
+    unload(&y);
+}
+
 static void recorded(void **state) {
     (void)state;
     size_t n_run = 0;
@@ -134,6 +161,6 @@ static void recorded(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(recorded) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(recorded), cmocka_unit_test(test_streamed) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

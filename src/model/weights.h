@@ -34,6 +34,7 @@ typedef struct {
     float *output_bias;                 /* [V] or NULL; owned */
     void *packed;                       /* the packed matrices, or NULL; owned */
     size_t packed_bytes;
+    bool is_streamed;                   /* larger than memory: matrices stay in the file, experts are fetched when chosen */
     float *norm;                        /* [D]; owned */
     model_layer *layers;                /* [n_layers] */
     float *inv_freq;                    /* [d/2] radians a position; owned */
@@ -45,8 +46,10 @@ ern_model *model_bind(ern_source *source, ern_err *e);
 void model_close(ern_model *m);
 
 /* Every matrix into the order in which these kernels read it fastest. What was read leaves the process's memory, so that the
- * weights are in it once. Not for exact arithmetic: that reads the views. Once, before the model is shared. */
-bool model_pack(ern_model *m, const ern_kernels *k, ern_pool *pool, ern_err *e);
+ * weights are in it once. Not for exact arithmetic: that reads the views. When the packed form would take
+ * more than max_bytes (0: nearly all free memory) nothing is packed and the model is_streamed. Once, before the model is
+ * shared. */
+bool model_pack(ern_model *m, const ern_kernels *k, ern_pool *pool, size_t max_bytes, ern_err *e);
 void model_unpack(ern_model *m);
 
 /* Refuses a tensor that this config has no place for: what is not bound would be missing from the arithmetic. */
