@@ -23,7 +23,8 @@ typedef struct {
     char *name, *path, *folder;
     size_t n_users, n_bytes;
     double used_s;
-    bool is_opening;
+    bool is_opening, has_keep;
+    double keep_s;                  /* has_keep: instead of idle_s; negative: for ever */
     kept_constraint constraints[MAX_CONSTRAINTS];
     size_t n_constraints;
 } slot;
@@ -223,12 +224,27 @@ void models_give(server_models *m, server_model *model) {
     pthread_mutex_unlock(&m->lock);
 }
 
+void models_keep(server_models *m, server_model *model, double seconds) {
+    slot *s = (slot *)model;
+    pthread_mutex_lock(&m->lock);
+    s->has_keep = true;
+    s->keep_s = seconds;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* Seconds until an unused model is closed; -1: never. */
+static double idle_left(const server_models *m, const slot *s) {
+    const double limit = s->has_keep ? s->keep_s : m->o.idle_s ? m->o.idle_s : -1;
+    if (limit < 0) return -1;
+    const double left = limit - (s->n_users ? 0 : now_s() - s->used_s);
+    return left > 0 ? left : 0;
+}
+
 void models_close_idle(server_models *m) {
-    if (!m->o.idle_s) return;
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->n; i++) {
         slot *s = &m->slots[i];
-        if (s->m.eng && !s->n_users && !s->is_opening && now_s() - s->used_s > m->o.idle_s) close_slot(s);
+        if (s->m.eng && !s->n_users && !s->is_opening && idle_left(m, s) == 0) close_slot(s);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -298,6 +314,7 @@ json_t *models_list(server_models *m) {
             json_object_set_new(x, "n_vocab", json_integer((json_int_t)ern_engine_n_vocab(s->m.eng)));
             json_object_set_new(x, "max_context", json_integer((json_int_t)ern_engine_max_context(s->m.eng)));
             json_object_set_new(x, "n_bytes", json_integer((json_int_t)s->n_bytes));
+            json_object_set_new(x, "idle_left_s", json_real(idle_left(m, s)));
             json_object_set_new(x, "n_users", json_integer((json_int_t)s->n_users));
             if (s->m.scheduler) json_object_set_new(x, "n_ctx", json_integer((json_int_t)scheduler_n_ctx(s->m.scheduler)));
         }

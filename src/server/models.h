@@ -38,6 +38,8 @@ bool models_drain(server_models *m, unsigned wait_ms);
  * ERN_NOTFOUND names those that there are; ERN_LIMIT when it does not fit. */
 server_model *models_take(server_models *m, const char *name, ern_err *e);
 void models_give(server_models *m, server_model *model);
+/* model, in use by the caller, is closed when unused for so long instead of idle_s; negative: never. */
+void models_keep(server_models *m, server_model *model, double seconds);
 void models_close_idle(server_models *m);       /* called now and then */
 
 /* Compiled once and kept: given back with constraint_give. */
