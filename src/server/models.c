@@ -234,7 +234,7 @@ void models_keep(server_models *m, server_model *model, double seconds) {
 
 /* Seconds until an unused model is closed; -1: never. */
 static double idle_left(const server_models *m, const slot *s) {
-    const double limit = s->has_keep ? s->keep_s : m->o.idle_s ? m->o.idle_s : -1;
+    const double limit = s->has_keep ? s->keep_s : m->o.idle_s ? (double)m->o.idle_s : -1.0;
     if (limit < 0) return -1;
     const double left = limit - (s->n_users ? 0 : now_s() - s->used_s);
     return left > 0 ? left : 0;
