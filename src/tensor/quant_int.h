@@ -10,6 +10,8 @@
 /* Levels a value may take: low..high, or the 16 ascending entries of table (then a level's code is its index). */
 typedef struct { int low, high; const int8_t *table; } quant_levels;
 
+#define QUANT_ROUND 12582912.0f     /* 1.5 * 2^23: added and taken away it rounds half to even */
+
 static inline int quant_code(const quant_levels *l, float v) {
     if (l->table) {
         int code = 0;
@@ -18,7 +20,7 @@ static inline int quant_code(const quant_levels *l, float v) {
     }
     const float low = (float)l->low, high = (float)l->high;
     const float c = v < low ? low : v > high ? high : v;
-    return (int)((c + 12582912.0f) - 12582912.0f);      /* 1.5 * 2^23: rounds half to even */
+    return (int)((c + QUANT_ROUND) - QUANT_ROUND);
 }
 
 static inline float quant_level(const quant_levels *l, int code) { return (float)(l->table ? l->table[code] : code); }
@@ -32,6 +34,12 @@ double quant_codes(const quant_levels *l, float d, const float *x, const float *
 /* d >= 0 and m >= 0 (K formats) or any m: minimise sum w (x - (d q - m))^2, q in 0..top. */
 float quant_fit_affine(int top, bool m_is_positive, const float *x, const float *w, size_t n, int8_t *q, float *m);
 double quant_codes_affine(int top, float d, float m, const float *x, const float *w, size_t n, int8_t *q);
+
+/* The error of quant_codes_affine for QUANT_LANES trials at once. Each trial is summed in the same order as alone, so that
+ * the choice among them does not depend on how they are grouped. */
+#define QUANT_LANES 12
+void quant_errors_affine(int top, const float d[QUANT_LANES], const float m[QUANT_LANES], const float *x, const float *w,
+                         size_t n, double error[QUANT_LANES]);
 
 /* One format each: a block of x at out. w[256 or 32]. */
 void pack_Q8_0(uint8_t *out, const float *x, const float *w);

@@ -127,20 +127,24 @@ typedef struct { int top; size_t n_sub; int scale_top; } affine_format;
 
 static void choose_affine(const affine_format *f, float d, float dmin, float scale, float m, const float *x, const float *w,
                           uint8_t *s_out, uint8_t *m_out, int8_t *q) {
-    int8_t trial[QUANT_MAX_SUB];
+    float scales[QUANT_LANES] = { 0 }, minima[QUANT_LANES] = { 0 };
+    double errors[QUANT_LANES];
     const int s0 = d > 0.0f ? (int)lrintf(fminf(scale / d, (float)f->scale_top)) : 0;
     const int m0 = dmin > 0.0f ? (int)lrintf(fminf(m / dmin, (float)f->scale_top)) : 0;
     double best = INFINITY;
-    for (int s = s0 - 1; s <= s0 + 1; s++)
-        for (int k = m0 - 1; k <= m0 + 1; k++) {
-            if (s < 0 || s > f->scale_top || k < 0 || k > f->scale_top) continue;
-            const double error = quant_codes_affine(f->top, d * (float)s, dmin * (float)k, x, w, f->n_sub, trial);
-            if (error >= best) continue;
-            best = error;
-            *s_out = (uint8_t)s;
-            *m_out = (uint8_t)k;
-            memcpy(q, trial, f->n_sub);
-        }
+    for (int t = 0; t < 9; t++) {
+        scales[t] = d * (float)(s0 - 1 + t / 3);
+        minima[t] = dmin * (float)(m0 - 1 + t % 3);
+    }
+    quant_errors_affine(f->top, scales, minima, x, w, f->n_sub, errors);
+    for (int t = 0; t < 9; t++) {
+        const int s = s0 - 1 + t / 3, k = m0 - 1 + t % 3;
+        if (s < 0 || s > f->scale_top || k < 0 || k > f->scale_top || errors[t] >= best) continue;
+        best = errors[t];
+        *s_out = (uint8_t)s;
+        *m_out = (uint8_t)k;
+    }
+    if (best < INFINITY) quant_codes_affine(f->top, d * (float)*s_out, dmin * (float)*m_out, x, w, f->n_sub, q);
 }
 
 /* d and dmin for fixed integers: least squares of x = d (s q) - dmin m over the block. */
