@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 compiler=aarch64-linux-gnu-gcc emulator=qemu-aarch64
-tests="kernels_test attention_test matmul_test"
+tests="kernels_test attention_test matmul_test matrix_test"
 for tool in $compiler $emulator; do
     if ! command -v "$tool" >/dev/null 2>&1; then
         echo "SKIP $tool is not installed: $(echo "$tests" | wc -w) tests of the Arm kernels"
