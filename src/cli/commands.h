@@ -5,8 +5,8 @@
 #include "cli/cli.h"
 
 #define CLI_COMMAND_MAP(X)                                                                                             \
-    X(chat) X(run) X(inspect) X(plan) X(pull) X(convert) X(quantize) X(imatrix) X(compare) X(doctor) X(bench)    \
-    X(perplexity) X(embed) X(tokenize) X(render) X(trace) X(version) X(help)
+    X(chat) X(run) X(serve) X(inspect) X(plan) X(pull) X(convert) X(quantize) X(imatrix) X(compare) X(doctor)              \
+    X(bench) X(perplexity) X(embed) X(tokenize) X(render) X(trace) X(version) X(help)
 
 #define X(name) extern const arg_command cmd_##name;
 CLI_COMMAND_MAP(X)

@@ -118,15 +118,14 @@ static void scale_to_one(float *x, size_t n) {
     for (size_t i = 0; square > 0.0 && i < n; i++) x[i] = (float)((double)x[i] / sqrt(square));
 }
 
-bool ern_embed_windows(const ern_engine *eng, const char *text, size_t n_bytes, float *out, size_t *n_windows, ern_err *e) {
+/* The vector of windows over all[n_before .. n - n_after): each has what stands before and after around it. */
+static bool embed_windows(const ern_engine *eng, const ern_tokens *all, size_t n_before, size_t n_after, float *out,
+                          size_t *n_windows, ern_err *e) {
     const ern_config *c = &eng->model->c;
-    ern_tokens all = { 0 };
     int32_t *window = NULL;
     float *sum = NULL, *one = NULL;
-    size_t n_before, n_after;
     bool ok = false;
-    if (!ids_of(eng, text, n_bytes, &all, &n_before, &n_after, e)) return false;
-    const size_t around = n_before + n_after, n_text = all.n - around,
+    const size_t around = n_before + n_after, n_text = all->n - around,
                  room = c->max_input > around ? c->max_input - around : 1;
     const size_t n = n_text > room ? (n_text + room - 1) / room : 1;
     if (!(sum = mem_zalloc(c->hidden, sizeof *sum, "embedding", e)) ||
@@ -136,9 +135,9 @@ bool ern_embed_windows(const ern_engine *eng, const char *text, size_t n_bytes, 
     for (size_t i = 0; i < n; i++) {
         size_t from, to;
         pool_part(n_text, 1, i, n, &from, &to);
-        memcpy(window, all.id, n_before * sizeof *window);
-        memcpy(window + n_before, all.id + n_before + from, (to - from) * sizeof *window);
-        memcpy(window + n_before + (to - from), all.id + all.n - n_after, n_after * sizeof *window);
+        if (n_before) memcpy(window, all->id, n_before * sizeof *window);
+        if (to > from) memcpy(window + n_before, all->id + n_before + from, (to - from) * sizeof *window);
+        if (n_after) memcpy(window + n_before + (to - from), all->id + all->n - n_after, n_after * sizeof *window);
         if (!embed_ids(eng, window, to - from + around, one, e)) goto out;
         for (size_t j = 0; j < c->hidden; j++) sum[j] += one[j] * (n > 1 ? (float)(to - from) : 1.0f);
     }
@@ -150,6 +149,19 @@ out:
     free(window);
     free(one);
     free(sum);
+    return ok;
+}
+
+bool ern_embed_windows(const ern_engine *eng, const char *text, size_t n_bytes, float *out, size_t *n_windows, ern_err *e) {
+    ern_tokens all = { 0 };
+    size_t n_before, n_after;
+    if (!ids_of(eng, text, n_bytes, &all, &n_before, &n_after, e)) return false;
+    const bool ok = embed_windows(eng, &all, n_before, n_after, out, n_windows, e);
     ern_tokens_free(&all);
     return ok;
+}
+
+bool engine_embed_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *out, ern_err *e) {
+    const ern_tokens all = { .id = (int32_t *)(uintptr_t)ids, .n = n, .cap = n };
+    return embed_windows(eng, &all, 0, 0, out, NULL, e);
 }

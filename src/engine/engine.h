@@ -65,6 +65,9 @@ bool engine_forward(ern_engine *eng, const model_row *rows, size_t T, float *log
 bool engine_encode_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *hidden, trace_fn trace, void *ctx,
                        ern_err *e);
 
+/* ern_embed_windows of ids as they are: nothing is added around them. Each must be an id of the vocabulary. */
+bool engine_embed_ids(const ern_engine *eng, const int32_t *ids, size_t n, float *out, ern_err *e);
+
 /* Do n more tokens fit, and is each an id of the vocabulary? */
 bool session_check_append(const ern_session *s, const int32_t *ids, size_t n, ern_err *e);
 

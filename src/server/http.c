@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,20 @@
 #define MAX_PARTS 4
 #define JSON_DEPTH_LIMIT 256
 #define MAX_PEM_BYTES ((size_t)1 << 20)
+#define WATCH_MS 100                            /* how soon a client that left is noticed */
+#define DEFAULT_WORKERS 8
+#define POLL_BATCH 64
+
+/* A connection as the watcher sees it; current: the request on it. All of them are in a list under the server's lock. */
+typedef struct connection {
+    struct connection *before, *after;
+    int fd;
+    double since;                           /* it began, or its last request was over */
+    http_request *current;
+} connection;
+
+typedef struct attached { struct attached *next; void *object; void (*release)(void *); } attached;
+typedef struct listener { struct listener *next; void (*gone)(void *); void *ctx; } listener;
 
 struct http_server {
     struct MHD_Daemon *daemon;
@@ -33,6 +48,14 @@ struct http_server {
     unsigned port;
     uint64_t id_base;
     atomic_uint_fast64_t n_requests;
+    pthread_mutex_t lock;                   /* of the list and the queue; taken before a request's lock */
+    connection *connections;
+    atomic_bool is_closing;
+    pthread_t watcher, workers[DEFAULT_WORKERS];
+    size_t n_workers;
+    bool has_watcher;
+    pthread_cond_t work;
+    http_request *queue, **queue_end;       /* requests that wait for a worker */
 };
 
 struct http_request {
@@ -49,15 +72,18 @@ struct http_request {
     json_t *json;
     void *user;
     double began;
-    bool is_rejected, is_handled, is_suspended, is_queued, is_complete;
+    bool is_rejected, is_handled, is_suspended, is_queued;
+    http_stream *stream;
+    http_request *next;                     /* in the queue */
+    connection *on;
+    attached *objects;
     int status;
     size_t n_sent;
     struct MHD_Response *response;          /* ready to be queued */
     struct { char *name, *value; } headers[16];
     size_t n_headers;
-    void (*gone)(void *);
-    void *gone_ctx;
-    bool is_gone;
+    listener *listeners;
+    bool is_gone, is_over, is_dropped;                  /* the client left; MHD knows the request no longer */
 };
 
 struct http_stream {
@@ -87,6 +113,17 @@ void http_give(http_request *r) {
     for (size_t i = 0; i < r->n_parts; i++) free(r->parts[i]);
     for (size_t i = 0; i < r->n_headers; i++) { free(r->headers[i].name); free(r->headers[i].value); }
     if (r->response) MHD_destroy_response(r->response);
+    while (r->objects) {
+        attached *a = r->objects;
+        r->objects = a->next;
+        a->release(a->object);
+        free(a);
+    }
+    while (r->listeners) {
+        listener *l = r->listeners;
+        r->listeners = l->next;
+        free(l);
+    }
     json_decref(r->json);
     buf_deinit(&r->body);
     pthread_mutex_destroy(&r->lock);
@@ -111,10 +148,15 @@ static http_request *request_new(http_server *h, struct MHD_Connection *c, const
     pthread_mutex_init(&r->lock, NULL);
     snprintf(r->id, sizeof r->id, "req-%08llx%08llx", (unsigned long long)(h->id_base & 0xffffffff),
              (unsigned long long)atomic_fetch_add(&h->n_requests, 1));
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    r->on = info ? info->socket_context : NULL;
     r->method = mem_strndup(method, strlen(method), NULL);
     r->path = mem_strndup(url, strlen(url), NULL);
     if (!r->method || !r->path) { http_give(r); return NULL; }
     note_client(r);
+    pthread_mutex_lock(&h->lock);
+    if (r->on) r->on->current = r;
+    pthread_mutex_unlock(&h->lock);
     return r;
 }
 
@@ -183,6 +225,8 @@ const char *http_body(const http_request *r, size_t *n) {
     return r->body.data ? r->body.data : "";
 }
 
+size_t http_body_bytes(const http_request *r) { return r->body.len; }
+
 /* jansson limits depth to 2,048 by itself; a body nested deeper than what follows is refused before anybody recurses
  * into it. */
 static bool is_too_deep(const char *s, size_t n) {
@@ -212,13 +256,43 @@ const json_t *http_json(http_request *r, ern_err *e) {
     return r->json = v;
 }
 
+bool http_attach(http_request *r, void *object, void (*release)(void *), ern_err *e) {
+    attached *a = mem_zalloc(1, sizeof *a, "request", e);
+    if (!a) return false;
+    pthread_mutex_lock(&r->lock);
+    *a = (attached){ r->objects, object, release };
+    r->objects = a;
+    pthread_mutex_unlock(&r->lock);
+    return true;
+}
+
 void http_on_gone(http_request *r, void (*gone)(void *), void *ctx) {
+    listener *l = mem_zalloc(1, sizeof *l, "request", NULL);
     pthread_mutex_lock(&r->lock);
     const bool is_late = r->is_gone;
-    r->gone = is_late ? NULL : gone;
-    r->gone_ctx = ctx;
+    if (!is_late && l) {
+        *l = (listener){ r->listeners, gone, ctx };
+        r->listeners = l;
+        l = NULL;
+    }
     pthread_mutex_unlock(&r->lock);
+    free(l);
     if (is_late) gone(ctx);
+}
+
+/* The client has left, or the reply is complete (is_gone false): nobody is told twice. */
+static void end_listeners(http_request *r, bool is_gone) {
+    pthread_mutex_lock(&r->lock);
+    listener *list = r->listeners;
+    r->listeners = NULL;
+    r->is_gone = true;
+    pthread_mutex_unlock(&r->lock);
+    while (list) {
+        listener *l = list;
+        list = l->next;
+        if (is_gone) l->gone(l->ctx);
+        free(l);
+    }
 }
 
 /* ---- replies ---------------------------------------------------------------------------------------- */
@@ -248,7 +322,7 @@ static void put_response(http_request *r, int status, const char *type, struct M
     }
     r->response = response;
     r->status = status;
-    if (r->is_suspended) {
+    if (r->is_suspended && !r->is_over) {
         r->is_suspended = false;
         MHD_resume_connection(r->connection);
     }
@@ -291,7 +365,7 @@ static ssize_t read_stream(void *ctx, uint64_t pos, char *to, size_t max) {
         s->taken += (size_t)n;
         s->r->n_sent += (size_t)n;
         if (s->taken == s->buf.len) { buf_clear(&s->buf); s->taken = 0; }
-    } else if (s->is_ended) n = MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (s->is_ended || atomic_load(&s->r->h->is_closing)) n = MHD_CONTENT_READER_END_OF_STREAM;
     else {
         s->is_suspended = true;
         MHD_suspend_connection(s->r->connection);
@@ -302,6 +376,9 @@ static ssize_t read_stream(void *ctx, uint64_t pos, char *to, size_t max) {
 
 static void stream_closed(void *ctx) {
     http_stream *s = ctx;
+    pthread_mutex_lock(&s->r->lock);
+    s->r->stream = NULL;
+    pthread_mutex_unlock(&s->r->lock);
     pthread_mutex_lock(&s->lock);
     s->is_closed = true;
     pthread_mutex_unlock(&s->lock);
@@ -318,6 +395,9 @@ http_stream *http_stream_open(http_request *r, int status, const char *type) {
     if (!response) { s->is_closed = true; stream_give(s); return s; }
     MHD_add_response_header(response, "Cache-Control", "no-cache");
     MHD_add_response_header(response, "X-Accel-Buffering", "no");
+    pthread_mutex_lock(&r->lock);
+    r->stream = s;
+    pthread_mutex_unlock(&r->lock);
     put_response(r, status, type, response);
     return s;
 }
@@ -366,6 +446,24 @@ void http_stream_end(http_stream *s) {
     if (!s->is_closed) wake_stream(s);
     pthread_mutex_unlock(&s->lock);
     stream_give(s);
+}
+
+/* Let MHD see that the client has gone: what sleeps is woken, with nothing to send. */
+static void wake_gone(http_request *r) {
+    pthread_mutex_lock(&r->lock);
+    http_stream *s = r->stream;
+    if (!r->is_over && r->is_suspended) {
+        r->is_suspended = false;
+        r->is_dropped = true;
+        MHD_resume_connection(r->connection);
+    }
+    if (s) {
+        pthread_mutex_lock(&s->lock);
+        s->is_ended = true;
+        if (!s->is_closed) wake_stream(s);
+        pthread_mutex_unlock(&s->lock);
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- the connection ----------------------------------------------------------------------------------- */
@@ -438,9 +536,19 @@ static enum MHD_Result send_ready(http_request *r) {
     return result;
 }
 
+static void queue_request(http_request *r) {
+    http_server *h = r->h;
+    http_keep(r);
+    pthread_mutex_lock(&h->lock);
+    r->next = NULL;
+    *h->queue_end = r;
+    h->queue_end = &r->next;
+    pthread_cond_signal(&h->work);
+    pthread_mutex_unlock(&h->lock);
+}
+
 static enum MHD_Result access_handler(void *ctx, struct MHD_Connection *c, const char *url, const char *method,
-                                      const char *version,
-                                      const char *data, size_t *n_data, void **state) {
+                                      const char *version, const char *data, size_t *n_data, void **state) {
     http_request *r = *state;
     (void)version;
     if (!r) {
@@ -453,10 +561,9 @@ static enum MHD_Result access_handler(void *ctx, struct MHD_Connection *c, const
         *n_data = 0;
         return MHD_YES;
     }
-    if (!r->is_handled && !r->is_rejected) {
-        r->is_handled = true;
-        r->route->handle(r->h->o.ctx, r);
-    }
+    const bool is_first = !r->is_handled && !r->is_rejected, is_quick = is_first && r->route->is_quick;
+    r->is_handled = true;
+    if (is_quick) r->route->handle(r->h->o.ctx, r);
     enum MHD_Result result = MHD_YES;
     pthread_mutex_lock(&r->lock);
     if (r->response) {
@@ -464,28 +571,128 @@ static enum MHD_Result access_handler(void *ctx, struct MHD_Connection *c, const
         return send_ready(r);
     }
     if (!r->is_queued) {
-        r->is_suspended = true;
-        MHD_suspend_connection(c);
+        if (r->is_dropped || atomic_load(&r->h->is_closing)) result = MHD_NO;
+        else {
+            r->is_suspended = true;
+            MHD_suspend_connection(c);
+        }
     }
     pthread_mutex_unlock(&r->lock);
+    if (is_first && !is_quick && result == MHD_YES) queue_request(r);
     return result;
 }
 
 static void completed(void *ctx, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode why) {
     http_request *r = *state;
-    (void)ctx;
+    http_server *h = ctx;
     (void)c;
     if (!r) return;
+    pthread_mutex_lock(&h->lock);
+    if (r->on) {
+        r->on->current = NULL;
+        r->on->since = now_s();
+    }
     pthread_mutex_lock(&r->lock);
-    void (*gone)(void *) = why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? NULL : r->gone;
-    r->gone = NULL;
-    r->is_gone = true;
+    r->on = NULL;
+    r->is_over = true;
     pthread_mutex_unlock(&r->lock);
-    if (gone) gone(r->gone_ctx);
-    if (r->h->o.done) r->h->o.done(r->h->o.ctx, r, why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? r->status : 499,
-                                   r->n_sent, now_s() - r->began);
+    pthread_mutex_unlock(&h->lock);
+    const bool is_whole = why == MHD_REQUEST_TERMINATED_COMPLETED_OK && !r->is_gone;
+    end_listeners(r, !is_whole);
+    if (h->o.done) h->o.done(h->o.ctx, r, is_whole ? r->status : 499, r->n_sent, now_s() - r->began);
     *state = NULL;
     http_give(r);
+}
+
+/* ---- connections: who left, who is too slow ------------------------------------------------------------- */
+
+static void connected(void *ctx, struct MHD_Connection *c, void **state, enum MHD_ConnectionNotificationCode what) {
+    http_server *h = ctx;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+        connection *x = mem_zalloc(1, sizeof *x, "connection", NULL);
+        if (!x || !info) { free(x); return; }
+        *x = (connection){ .fd = info->connect_fd, .since = now_s() };
+        pthread_mutex_lock(&h->lock);
+        x->after = h->connections;
+        if (x->after) x->after->before = x;
+        h->connections = x;
+        pthread_mutex_unlock(&h->lock);
+        *state = x;
+        return;
+    }
+    connection *x = *state;
+    if (!x) return;
+    pthread_mutex_lock(&h->lock);
+    if (x->before) x->before->after = x->after;
+    else h->connections = x->after;
+    if (x->after) x->after->before = x->before;
+    if (x->current) x->current->on = NULL;
+    pthread_mutex_unlock(&h->lock);
+    *state = NULL;
+    free(x);
+}
+
+/* A sleeping connection is not read by anybody: its end shows only here. */
+static bool has_hung_up(int fd) {
+    struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* Under the server's lock. A request that still arrives, or none at all, for longer than it may: the socket is shut down,
+ * and MHD does the rest. */
+static void check_connection(const http_server *h, const connection *x, http_request **left, size_t *n_left) {
+    const http_request *r = x->current;
+    const double now = now_s(), limit = h->o.read_timeout_s;
+    if (!r && now - x->since > limit) shutdown(x->fd, SHUT_RDWR);
+    else if (r && !r->is_handled && now - r->began > limit) shutdown(x->fd, SHUT_RDWR);
+    else if (r && r->is_handled && !r->is_gone && *n_left < POLL_BATCH && has_hung_up(x->fd))
+        left[(*n_left)++] = http_keep(x->current);
+}
+
+static void *watch(void *arg) {
+    http_server *h = arg;
+    while (!atomic_load(&h->is_closing)) {
+        http_request *left[POLL_BATCH];
+        size_t n_left = 0;
+        const struct timespec pause = { 0, WATCH_MS * 1000000L };
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&h->lock);
+        for (const connection *x = h->connections; x; x = x->after) check_connection(h, x, left, &n_left);
+        pthread_mutex_unlock(&h->lock);
+        for (size_t i = 0; i < n_left; i++) {
+            end_listeners(left[i], true);
+            wake_gone(left[i]);
+            http_give(left[i]);
+        }
+    }
+    return NULL;
+}
+
+static void *serve_queue(void *arg) {
+    http_server *h = arg;
+    for (;;) {
+        pthread_mutex_lock(&h->lock);
+        while (!h->queue && !atomic_load(&h->is_closing)) pthread_cond_wait(&h->work, &h->lock);
+        http_request *r = h->queue;
+        if (r && !(h->queue = r->next)) h->queue_end = &h->queue;
+        pthread_mutex_unlock(&h->lock);
+        if (!r) return NULL;
+        pthread_mutex_lock(&r->lock);
+        const bool is_wanted = !r->is_gone;
+        pthread_mutex_unlock(&r->lock);
+        if (is_wanted && !atomic_load(&h->is_closing)) r->route->handle(h->o.ctx, r);
+        http_give(r);
+    }
+}
+
+static bool start_threads(http_server *h, ern_err *e) {
+    h->has_watcher = pthread_create(&h->watcher, NULL, watch, h) == 0;
+    for (size_t i = 0; h->has_watcher && i < DEFAULT_WORKERS; i++) {
+        if (pthread_create(&h->workers[i], NULL, serve_queue, h) != 0) break;
+        h->n_workers++;
+    }
+    return h->n_workers == DEFAULT_WORKERS || ern_fail(e, ERN_MISSING, "the system starts no more threads");
 }
 
 /* ---- the server ----------------------------------------------------------------------------------------- */
@@ -517,6 +724,9 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
     if (!h) return NULL;
     h->o = *o;
     h->routes = routes;
+    h->queue_end = &h->queue;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->work, NULL);
     if (!h->o.host) h->o.host = "127.0.0.1";
     if (!h->o.max_body_bytes) h->o.max_body_bytes = DEFAULT_BODY_BYTES;
     if (!h->o.max_connections) h->o.max_connections = DEFAULT_CONNECTIONS;
@@ -536,8 +746,9 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
         { MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)HEAD_BYTES, NULL },
         { MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)h->o.n_threads, NULL },
         { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)&completed, h },
+        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)&connected, h },
     };
-    size_t n = 6;
+    size_t n = 7;
     if (h->cert) {
         options[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert };
         options[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, h->key };
@@ -552,7 +763,7 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
     h->port = info && info->port ? info->port : o->port;
-    return h;
+    if (start_threads(h, e)) return h;
 out:
     http_close(h);
     return NULL;
@@ -560,14 +771,55 @@ out:
 
 unsigned http_port(const http_server *h) { return h->port; }
 
+size_t http_n_open(http_server *h) {
+    size_t n = 0;
+    pthread_mutex_lock(&h->lock);
+    for (const connection *x = h->connections; x; x = x->after) n += x->current != NULL;
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
 void http_stop_listening(http_server *h) {
     const MHD_socket fd = MHD_quiesce_daemon(h->daemon);
     if (fd != MHD_INVALID_SOCKET) close(fd);
 }
 
+/* Nothing may sleep when MHD stops: what waits for a reply is refused, streams end where they are. */
+static void wake_all(http_server *h) {
+    ern_err why = { 0 };
+    ern_fail(&why, ERN_BUSY, "the server is shutting down");
+    pthread_mutex_lock(&h->lock);
+    for (connection *x = h->connections; x; x = x->after) {
+        http_request *r = x->current;
+        if (!r) continue;
+        pthread_mutex_lock(&r->lock);
+        http_stream *s = r->stream;
+        const bool waits = r->is_suspended && !r->response;
+        if (s) {
+            pthread_mutex_lock(&s->lock);
+            if (!s->is_closed) wake_stream(s);
+            pthread_mutex_unlock(&s->lock);
+        }
+        pthread_mutex_unlock(&r->lock);
+        if (waits) reject(r, &why, 1);
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
 void http_close(http_server *h) {
     if (!h) return;
-    if (h->daemon) MHD_stop_daemon(h->daemon);
+    atomic_store(&h->is_closing, true);
+    pthread_mutex_lock(&h->lock);
+    pthread_cond_broadcast(&h->work);
+    pthread_mutex_unlock(&h->lock);
+    if (h->has_watcher) pthread_join(h->watcher, NULL);
+    for (size_t i = 0; i < h->n_workers; i++) pthread_join(h->workers[i], NULL);
+    if (h->daemon) {
+        wake_all(h);
+        MHD_stop_daemon(h->daemon);
+    }
+    pthread_cond_destroy(&h->work);
+    pthread_mutex_destroy(&h->lock);
     free(h->cert);
     free(h->key);
     free(h);

@@ -3,8 +3,8 @@
  *     static void hello(void *ctx, http_request *r) { http_reply_json(r, 200, json_pack("{s:s}", "hello", "world")); }
  *     http_server *h = http_open(&options, routes, ctx, &e);
  *
- * A handler runs on one of a few network threads. It replies at once, or keeps the request (http_keep), returns, and
- * replies later from another thread; the connection sleeps meanwhile. Exactly one reply or stream is owed to a request; what
+ * A handler runs on one of a few workers (a quick one on a network thread). It replies at once, or keeps the request
+ * (http_keep), returns, and replies later from another thread; the connection sleeps meanwhile. Exactly one reply or stream is owed to a request; what
  * comes after the client has left is dropped, and on_gone tells whoever computes it.
  */
 #ifndef SERVER_HTTP_H
@@ -25,6 +25,7 @@ typedef struct {
     const char *method, *path;
     http_handler handle;
     const char *scope;          /* what the key must allow; NULL: open to all */
+    bool is_quick;              /* handled on a network thread: replies at once and never waits; otherwise a worker has it */
 } http_route;
 
 typedef struct {
@@ -48,7 +49,8 @@ typedef struct {
 http_server *http_open(const http_options *o, const http_route *routes, ern_err *e);
 unsigned http_port(const http_server *h);
 void http_stop_listening(http_server *h);       /* no new connections; running ones go on */
-void http_close(http_server *h);
+size_t http_n_open(http_server *h);             /* requests whose reply is not complete */
+void http_close(http_server *h);                /* what still waits for a reply gets 503, streams end */
 
 /* ---- the request ------------------------------------------------------------------------------------ */
 
@@ -61,13 +63,16 @@ const char *http_query(http_request *r, const char *name);
 const char *http_client(const http_request *r);             /* address of the other side */
 void *http_user(const http_request *r);
 const char *http_body(const http_request *r, size_t *n);
+size_t http_body_bytes(const http_request *r);
 /* The body as a JSON object, parsed once; NULL with e filled (line and column) when it is none. Borrowed. */
 const json_t *http_json(http_request *r, ern_err *e);
 
 http_request *http_keep(http_request *r);       /* the request outlives the handler */
 void http_give(http_request *r);                /* ... until as many gives as keeps */
+/* object lives as long as the request: release(object) when the last owner gives it back. */
+bool http_attach(http_request *r, void *object, void (*release)(void *), ern_err *e);
 /* Called at most once, from any thread, when the client has left before the reply was complete; at once if it
- * already has. */
+ * already has. ctx must live as long as the request. Several may be told. */
 void http_on_gone(http_request *r, void (*gone)(void *ctx), void *ctx);
 
 /* ---- the reply -------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@ typedef struct {
     size_t index, n_calls, n_tokens, n_reasoning;
     ern_reason *reason;
     json_t *logprobs;               /* of tokens whose text is not given out yet */
+    ern_ids ids;                    /* with wants_ids */
     bool is_reasoning;              /* the token at hand gave reasoning */
 } part;
 
@@ -21,8 +22,9 @@ struct ern_job {
     ern_constraint *constraint;
     uint64_t ticket;
     part *parts;                    /* [n_answers] */
-    size_t n_answers, n_dropped;
-    bool wants_logprobs, splits;
+    size_t n_answers, n_dropped, n_top;
+    bool wants_logprobs, wants_ids, splits;
+    ern_tokens prompt;              /* with wants_ids */
     void (*on_event)(void *ctx, const job_event *ev);
     void *ctx;
     const scheduler_event *now;     /* the event being handled */
@@ -103,7 +105,7 @@ static json_t *logprob_of(const ern_job *j, int32_t id, float logprob) {
 static void note_logprobs(part *p, const ern_token_event *t) {
     if (!p->j->wants_logprobs || t->id < 0) return;
     json_t *entry = logprob_of(p->j, t->id, t->logprob), *top = json_array();
-    for (size_t i = 0; entry && i < t->n_top; i++) json_array_append_new(top, logprob_of(p->j, t->top[i].id,
+    for (size_t i = 0; entry && i < t->n_top && i < p->j->n_top; i++) json_array_append_new(top, logprob_of(p->j, t->top[i].id,
             t->top[i].logprob));
     if (!entry) { json_decref(top); return; }
     json_object_set_new(entry, "top_logprobs", top);
@@ -117,6 +119,7 @@ static void on_token(part *p, const ern_token_event *t) {
     if (t->id >= 0) {
         p->n_tokens++;
         p->n_reasoning += p->is_reasoning;
+        if (p->j->wants_ids) ids_add(&p->ids, t->id, NULL);
     }
     if (!p->is_reasoning) note_logprobs(p, t);
     if (!t->n_bytes) return;
@@ -133,6 +136,8 @@ static void on_done(part *p, const scheduler_event *s) {
     if (p->n_calls && ev.finish != JOB_LENGTH) ev.finish = JOB_TOOL_CALLS;
     ev.stop = s->result->stop;
     ev.logprobs = p->logprobs;
+    ev.ids = p->ids.id;
+    ev.n_ids = p->ids.n;
     send(p, &ev);
 }
 
@@ -141,7 +146,7 @@ static void on_event(void *ctx, const scheduler_event *s) {
     part *p = &j->parts[s->index];
     j->now = s;
     if (s->kind == SCHEDULER_STARTED) {
-        job_event ev = { .kind = JOB_STARTED };
+        job_event ev = { .kind = JOB_STARTED, .ids = j->prompt.id, .n_ids = j->prompt.n };
         send(p, &ev);
     } else if (s->kind == SCHEDULER_TOKEN) on_token(p, s->token);
     else if (s->kind == SCHEDULER_DONE) on_done(p, s);
@@ -240,6 +245,20 @@ static bool open_parts(ern_job *j, bool is_inside, ern_err *e) {
     return true;
 }
 
+static bool has_room(const job_params *p, size_t n_prompt, ern_err *e) {
+    const size_t n_ctx = scheduler_n_ctx(p->model->scheduler), n = p->sampling.max_tokens;
+    if (p->may_end_early || n == 0 || (n < n_ctx && n_prompt <= n_ctx - n)) return true;
+    return ern_fail(e, ERN_LIMIT, "prompt of %zu tokens and an answer of up to %zu: the context of model %s holds %zu", n_prompt,
+                    n, p->model->name, n_ctx);
+}
+
+static bool copy_tokens(ern_tokens *to, const ern_tokens *from, ern_err *e) {
+    if (!(to->id = mem_zalloc(from->n + 1, sizeof *to->id, "prompt", e))) return false;
+    memcpy(to->id, from->id, from->n * sizeof *to->id);
+    to->n = to->cap = from->n;
+    return true;
+}
+
 ern_job *job_start(server_models *models, const job_params *p, ern_err *e) {
     scheduler_request r;
     ern_tokens ids = { 0 }, close = { 0 };
@@ -252,11 +271,14 @@ ern_job *job_start(server_models *models, const job_params *p, ern_err *e) {
     ern_job *j = mem_zalloc(1, sizeof *j, "job", e);
     if (!j) return NULL;
     *j = (ern_job){ .models = models, .model = p->model, .n_answers = p->n_answers ? p->n_answers : 1,
-                    .wants_logprobs = p->wants_logprobs, .splits = p->splits_reasoning, .on_event = p->on_event, .ctx = p->ctx };
+                    .wants_logprobs = p->wants_logprobs,
+                    .wants_ids = p->wants_ids, .n_top = p->sampling.n_logprobs, .splits = p->splits_reasoning, .on_event = p->on_event, .ctx = p->ctx };
     scheduler_request_defaults(p->model->eng, &r);
     r.sampling = p->sampling;
     if (p->wants_logprobs && r.sampling.n_logprobs == 0) r.sampling.n_logprobs = 1;
     if (!job_begin(p, &ids, p->messages ? &text : NULL, &j->n_dropped, e) || !choose_constraint(j, p, e)) goto out;
+    if (!has_room(p, ids.n, e)) goto out;
+    if (p->wants_ids && !copy_tokens(&j->prompt, &ids, e)) goto out;
     const bool is_inside = ends_in(&text, "<think>");
     if (!open_parts(j, is_inside, e)) goto out;
     choose_thinking(j, p, is_inside, &r, &close);
@@ -289,9 +311,11 @@ void job_free(ern_job *j) {
     for (size_t i = 0; j->parts && i < j->n_answers; i++) {
         reason_close(j->parts[i].reason);
         json_decref(j->parts[i].logprobs);
+        ids_deinit(&j->parts[i].ids);
     }
     if (j->constraint) models_give_constraint(j->models, j->model, j->constraint);
     if (j->model) models_give(j->models, j->model);
+    ern_tokens_free(&j->prompt);
     free(j->parts);
     free(j);
 }

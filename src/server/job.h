@@ -44,6 +44,8 @@ typedef struct {
     size_t n_prompt, n_cached, n_tokens, n_reasoning_tokens;
     size_t n_dropped_turns;             /* STARTED: what truncation left out */
     double wait_s, prefill_s, decode_s;
+    const int32_t *ids;                 /* STARTED: the prompt, DONE: the answer; with wants_ids; borrowed */
+    size_t n_ids;
     const ern_err *error;
 } job_event;
 
@@ -72,6 +74,9 @@ typedef struct {
     enum constrain_kind constraint_kind;
     const char *constraint;             /* see constrain.h */
     bool wants_logprobs;                /* sampling.n_logprobs alternatives each (0 is fine) */
+    bool wants_ids;
+    /* false: a prompt that leaves less than sampling.max_tokens of the context is refused */
+    bool may_end_early;
     bool splits_reasoning;              /* false: one text, as the model writes it */
     /* who asks */
     const char *key, *tenant;

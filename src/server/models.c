@@ -35,7 +35,9 @@ struct server_models {
     pthread_cond_t opened;
     slot *slots;
     size_t n;
+    bool is_opening;                /* one of them */
     uint64_t clock;
+    scheduler_stats closed;         /* counters of models that are closed now: totals never fall */
 };
 
 static double now_s(void) {
@@ -81,8 +83,34 @@ server_models *models_open(const models_options *o, ern_err *e) {
     return m;
 }
 
+static void add_stats(scheduler_stats *to, const scheduler_stats *x) {
+    to->n_running += x->n_running;
+    to->n_waiting += x->n_waiting;
+    to->n_kv_bytes += x->n_kv_bytes;
+    to->max_kv_bytes += x->max_kv_bytes;
+    to->n_requests += x->n_requests;
+    to->n_done += x->n_done;
+    to->n_failed += x->n_failed;
+    to->n_cancelled += x->n_cancelled;
+    to->n_refused += x->n_refused;
+    to->n_prompt_tokens += x->n_prompt_tokens;
+    to->n_cached_tokens += x->n_cached_tokens;
+    to->n_answer_tokens += x->n_answer_tokens;
+    to->n_steps += x->n_steps;
+    to->busy_s += x->busy_s;
+    to->prefix.n_lookups += x->prefix.n_lookups;
+    to->prefix.n_hits += x->prefix.n_hits;
+    to->prefix.n_tokens_asked += x->prefix.n_tokens_asked;
+    to->prefix.n_tokens_found += x->prefix.n_tokens_found;
+}
+
 /* Under lock, nobody uses it. */
-static void close_slot(slot *s) {
+static void close_slot(server_models *m, slot *s) {
+    if (s->m.scheduler) {
+        scheduler_stats last = scheduler_stats_of(s->m.scheduler);
+        last.n_running = last.n_waiting = last.n_kv_bytes = last.max_kv_bytes = 0;
+        add_stats(&m->closed, &last);
+    }
     for (size_t i = 0; i < s->n_constraints; i++) {
         constraint_close(s->constraints[i].c);
         free(s->constraints[i].text);
@@ -100,7 +128,7 @@ static void close_slot(slot *s) {
 void models_close(server_models *m) {
     if (!m) return;
     for (size_t i = 0; i < m->n; i++) {
-        close_slot(&m->slots[i]);
+        close_slot(m, &m->slots[i]);
         free(m->slots[i].name);
         free(m->slots[i].path);
         free(m->slots[i].folder);
@@ -141,19 +169,21 @@ static bool make_room(server_models *m, const slot *wanted, size_t n, ern_err *e
         if (!oldest)
             return ern_fail(e, ERN_LIMIT, "model %s needs %zu bytes; %zu of the %zu allowed are in use", wanted->name,
                             n, used_bytes(m), m->o.max_bytes);
-        close_slot(oldest);
+        close_slot(m, oldest);
     }
     return true;
 }
 
 /* What is left for keys and values after the weights: all of the ceiling for one model, a share with several. */
-static bool open_slot(server_models *m, slot *s, server_model *out, size_t *n_bytes, ern_err *e) {
+static bool open_slot(server_models *m, slot *s, size_t n_free, server_model *out, size_t *n_bytes, ern_err *e) {
     scheduler_options so = m->o.scheduler;
     server_model model = s->m;
     if (!(model.eng = ern_engine_open(s->path, &m->o.engine, e))) return false;
     const size_t weights = source_size_bytes(model.eng->model ? model.eng->model->source : NULL);
     const size_t free_bytes = m->o.max_bytes > weights ? m->o.max_bytes - weights : 0;
     if (!so.max_kv_bytes) so.max_kv_bytes = free_bytes / (m->n > 1 ? 4 : 2);
+    const size_t left = weights < n_free ? n_free - weights : 0;        /* beside the other models */
+    if (so.max_kv_bytes > left) so.max_kv_bytes = left;
     so.cache_folder = s->folder;
     bool ok = true;
     if (model.eng->tokenizer) ok = (model.vocab = constrain_vocab_open(model.eng->tokenizer,
@@ -188,7 +218,7 @@ server_model *models_take(server_models *m, const char *name, ern_err *e) {
     for (size_t i = 0; !s && i < m->n; i++)
         if (strcmp(m->slots[i].name, name) == 0) s = &m->slots[i];
     if (!s) { unknown_model(m, name ? name : "", e); goto out; }
-    while (s->is_opening) pthread_cond_wait(&m->opened, &m->lock);
+    while (!s->m.eng && m->is_opening) pthread_cond_wait(&m->opened, &m->lock);     /* one at a time: memory is counted */
     if (!s->m.eng) {
         server_model opened;
         size_t n_bytes = 0;
@@ -197,15 +227,17 @@ server_model *models_take(server_models *m, const char *name, ern_err *e) {
         if (!source) goto out;
         source_close(source);
         if (!make_room(m, s, weights, e)) goto out;
-        s->is_opening = true;
+        s->is_opening = m->is_opening = true;
+        const size_t n_free = m->o.max_bytes - used_bytes(m);
+        s->n_bytes = n_free;            /* nobody else takes what is being filled */
         pthread_mutex_unlock(&m->lock);
-        const bool ok = open_slot(m, s, &opened, &n_bytes, e);
+        const bool ok = open_slot(m, s, n_free, &opened, &n_bytes, e);
         pthread_mutex_lock(&m->lock);
-        s->is_opening = false;
+        s->is_opening = m->is_opening = false;
+        s->n_bytes = ok ? n_bytes : 0;
         pthread_cond_broadcast(&m->opened);
         if (!ok) goto out;
         s->m = opened;
-        s->n_bytes = n_bytes;
     }
     s->n_users++;
     s->used_s = now_s();
@@ -244,7 +276,7 @@ void models_close_idle(server_models *m) {
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->n; i++) {
         slot *s = &m->slots[i];
-        if (s->m.eng && !s->n_users && !s->is_opening && idle_left(m, s) == 0) close_slot(s);
+        if (s->m.eng && !s->n_users && !s->is_opening && idle_left(m, s) == 0) close_slot(m, s);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -322,4 +354,17 @@ json_t *models_list(server_models *m) {
     }
     pthread_mutex_unlock(&m->lock);
     return list;
+}
+
+scheduler_stats models_stats(server_models *m) {
+    scheduler_stats out = { 0 };
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->n; i++) {
+        if (!m->slots[i].m.scheduler) continue;
+        const scheduler_stats one = scheduler_stats_of(m->slots[i].m.scheduler);
+        add_stats(&out, &one);
+    }
+    add_stats(&out, &m->closed);
+    pthread_mutex_unlock(&m->lock);
+    return out;
 }

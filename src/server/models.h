@@ -49,5 +49,6 @@ void models_give_constraint(server_models *m, server_model *model, ern_constrain
 
 /* [{"name", "path", "is_open", "is_encoder", "n_params", "n_ctx", "n_running", ...}], new. */
 json_t *models_list(server_models *m);
+scheduler_stats models_stats(server_models *m);     /* of all open models together */
 
 #endif

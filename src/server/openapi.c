@@ -1,0 +1,107 @@
+#include "server/openapi.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "server/api_openai.h"
+#include "server/server_int.h"
+
+static const openapi_operation operations[] = {
+    { "POST", "/v1/chat/completions", "The next message of a conversation", &api_chat_table, true },
+    { "POST", "/v1/completions", "Texts go on", &api_completions_table, true },
+    { "POST", "/v1/embeddings", "Texts as vectors", &api_embeddings_table, false },
+    { "POST", "/v1/rerank", "Documents by how near they are to a query", &api_rerank_table, false },
+    { "POST", "/rerank", "The same", &api_rerank_table, false },
+    { "GET", "/v1/models", "What is served", NULL, false },
+    { "GET", "/v1/models/{id}", "One of them", NULL, false },
+    { "POST", "/tokenize", "A text or conversation as token ids", &api_tokenize_table, false },
+    { "POST", "/detokenize", "Token ids as text", &api_detokenize_table, false },
+    { "POST", "/apply-template", "A conversation as the model reads it", &api_template_table, false },
+    { "GET", "/health", "The process answers", NULL, false },
+    { "GET", "/ready", "Requests are taken", NULL, false },
+    { "GET", "/metrics", "Counters for Prometheus", NULL, false },
+    { "GET", "/props", "Limits and models", NULL, false },
+    { "GET", "/openapi.json", "This document", NULL, false },
+};
+
+static const openapi_operation *find(const http_route *r) {
+    for (size_t i = 0; i < PARAM_COUNT(operations); i++)
+        if (strcmp(operations[i].method, r->method) == 0 && strcmp(operations[i].path, r->path) == 0) return &operations[i];
+    return NULL;
+}
+
+static json_t *error_reply(const char *text) {
+    return json_pack("{s:s, s:{s:{s:{s:s}}}}", "description", text, "content", "application/json", "schema", "$ref",
+                     "#/components/schemas/Error");
+}
+
+static json_t *replies(const http_route *r, const openapi_operation *o) {
+    const bool is_text = strcmp(r->path, "/metrics") == 0;
+    json_t *content = json_pack("{s:{s:{}}}", is_text ? "text/plain" : "application/json", "schema");
+    if (o && o->streams) json_object_set_new(content, "text/event-stream", json_pack("{s:{s:s}}", "schema", "type", "string"));
+    json_t *out = json_pack("{s:{s:s, s:o}}", "200", "description", "done", "content", content);
+    if (strcmp(r->method, "GET") != 0) {
+        json_object_set_new(out, "400", error_reply("a parameter is wrong, unknown or not supported; param names it"));
+        json_object_set_new(out, "408", error_reply("the request took too long to arrive"));
+        json_object_set_new(out, "413", error_reply("the body is too large"));
+        json_object_set_new(out, "501", error_reply("the model lacks something"));
+        json_object_set_new(out, "507", error_reply("out of memory"));
+    }
+    if (strchr(r->path, '{') || o) json_object_set_new(out, "404", error_reply("no such model or thing"));
+    if (r->scope) {
+        json_object_set_new(out, "401", error_reply("no key, or an unknown one"));
+        json_object_set_new(out, "403", error_reply("the key does not allow this"));
+        json_object_set_new(out, "429", error_reply("too many requests or tokens; see Retry-After"));
+    }
+    json_object_set_new(out, "503", error_reply("too much to do, or shutting down; see Retry-After"));
+    return out;
+}
+
+/* The names in braces. */
+static json_t *path_parameters(const char *path) {
+    json_t *list = json_array();
+    for (const char *p = strchr(path, '{'); p; p = strchr(p + 1, '{')) {
+        const size_t n = strcspn(p + 1, "}");
+        json_array_append_new(list, json_pack("{s:o, s:s, s:b, s:{s:s, s:i}}", "name", json_stringn(p + 1, n), "in", "path",
+                                              "required", 1, "schema", "type", "string", "minLength", 1));
+    }
+    return list;
+}
+
+static json_t *operation_json(const http_route *r, const openapi_operation *o) {
+    json_t *x = json_pack("{s:s, s:o}", "summary", o ? o->summary : r->path, "responses", replies(r, o));
+    json_t *parameters = path_parameters(r->path);
+    if (json_array_size(parameters)) json_object_set(x, "parameters", parameters);
+    json_decref(parameters);
+    if (o && o->body)
+        json_object_set_new(x, "requestBody", json_pack("{s:b, s:{s:{s:o}}}", "required", 1, "content", "application/json",
+                                                        "schema", params_schema(o->body)));
+    if (r->scope) json_object_set_new(x, "security", json_pack("[{s:[]}, {s:[]}]", "bearer", "header"));
+    return x;
+}
+
+json_t *openapi_document(ern_server *s) {
+    json_t *paths = json_object();
+    for (const http_route *r = server_routes_of(s); r->method; r++) {
+        char method[16];
+        size_t i = 0;
+        json_t *path = json_object_get(paths, r->path);
+        for (; r->method[i] && i + 1 < sizeof method; i++) method[i] = (char)tolower((unsigned char)r->method[i]);
+        method[i] = '\0';
+        if (!path) {
+            json_object_set_new(paths, r->path, json_object());
+            path = json_object_get(paths, r->path);
+        }
+        json_object_set_new(path, method, operation_json(r, find(r)));
+    }
+    json_t *error = json_pack("{s:s, s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:[ss]}, s:{s:[sss]}}, s:[ss]}}, s:[s]}", "type", "object",
+                              "properties", "error", "type", "object", "properties", "message", "type", "string", "type",
+                              "type", "string", "param", "type", "string", "null", "code", "type", "string", "integer", "null",
+                              "required", "message", "type", "required", "error");
+    return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:{s:o}, s:{s:{s:s, s:s}, s:{s:s, s:s, s:s}}}}", "openapi", "3.1.0", "info",
+                     "title", "ernie", "version", ERN_VERSION, "paths", paths, "components", "schemas", "Error", error,
+                     "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "header", "type", "apiKey", "in",
+                     "header", "name", "x-api-key");
+}
