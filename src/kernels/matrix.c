@@ -14,6 +14,8 @@
 #define PACK_SLICE ((size_t)16 << 20)
 #define SPIN_ROUNDS 2000            /* about 50 us; then the processor is lent to others */
 #define CHUNKS_A_THREAD 8           /* parts that the work is dealt in: small enough to even out a slow core */
+#define CHUNKS_FEW_TOKENS 4         /* the same when memory is the limit: each part starts without its first weights at hand */
+#define FEW_TOKENS 8
 #define SERIAL_VALUES 16384         /* inputs up to this size are quantised before the region starts */
 #define SWIGLU_COST 4               /* of a value, against quantising it */
 
@@ -229,9 +231,12 @@ static void set_pointers(struct work *w) {
 }
 
 static void plan(struct work *w, size_t n_threads) {
-    size_t all = 0;
-    for (size_t i = 0; i < w->n_items; i++) all += item_panels(&w->items[i]) * panel_work(&w->items[i]);
-    w->chunk_work = all / (n_threads * CHUNKS_A_THREAD) + 1;
+    size_t all = 0, most_tokens = 0;
+    for (size_t i = 0; i < w->n_items; i++) {
+        all += item_panels(&w->items[i]) * panel_work(&w->items[i]);
+        if (w->items[i].T > most_tokens) most_tokens = w->items[i].T;
+    }
+    w->chunk_work = all / (n_threads * (most_tokens > FEW_TOKENS ? CHUNKS_A_THREAD : CHUNKS_FEW_TOKENS)) + 1;
     for (size_t i = 0; i < w->n_items; i++) w->n_chunks += item_chunks(w, &w->items[i]);
 }
 
