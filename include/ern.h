@@ -178,6 +178,28 @@ typedef struct ern_constraint ern_constraint;
 ern_constraint *ern_constraint_open(ern_engine *eng, const char *kind, const char *text, size_t n_bytes, ern_err *e);
 void ern_constraint_close(ern_constraint *c);
 
+/* ---- speculation ----------------------------------------------------------------------------- */
+
+/* Guesses the next tokens of an answer, so that one pass over the weights can settle several of them. What is written does
+ * not change, only how fast: each token is drawn from the model's own logits with the same random numbers, and a guess
+ * counts only if it is what was drawn. One thread and one session use it at a time. */
+typedef struct ern_draft ern_draft;
+
+/* drafter: an engine with the same vocabulary that writes the guesses, borrowed until close; NULL: what followed the last
+ * tokens where they stood before (quotations, code, edits). n_max: guesses at a time, 1 to ERN_MAX_DRAFT; 0: the usual
+ * number. Fewer are made where measured acceptance and cost say so. */
+#define ERN_MAX_DRAFT 64
+ern_draft *ern_draft_open(const ern_engine *eng, ern_engine *drafter, size_t n_max, ern_err *e);
+void ern_draft_close(ern_draft *d);
+
+typedef struct {
+    size_t n_tokens;            /* appended by answers */
+    size_t n_passes;            /* passes of the model over its weights that this took */
+    size_t n_drafted;           /* guesses that went through the model */
+    size_t n_accepted;          /* of them, those that became text */
+} ern_draft_stats;
+ern_draft_stats ern_draft_stats_of(const ern_draft *d);     /* since it was opened */
+
 /* ---- generation ------------------------------------------------------------------------------ */
 
 typedef struct { int32_t id; float bias; } ern_logit_bias;
@@ -209,6 +231,7 @@ typedef struct {
     bool ignores_end;           /* go on past the model's end tokens */
     size_t n_logprobs;          /* top alternatives reported per token, at most 20 */
     ern_constraint *constraint; /* NULL: none; borrowed */
+    ern_draft *draft;           /* NULL: none; borrowed; of this engine */
 } ern_sampling;
 
 void ern_sampling_defaults(const ern_engine *eng, ern_sampling *o);     /* the model's generation_config where it has one */

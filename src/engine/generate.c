@@ -1,6 +1,8 @@
 /* The answer loop: sample, test for an end, give out whole characters, step. */
 #include "engine/answer.h"
 
+#include "engine/speculate.h"
+
 static float number(const json_t *json, const char *key, double fallback) {
     const json_t *v = json_object_get(json, key);
     return (float)(json_is_number(v) ? json_number_value(v) : fallback);
@@ -27,6 +29,7 @@ bool ern_session_generate(ern_session *s, const ern_sampling *options, ern_token
     ern_sampling_defaults(s->eng, &o);
     if (options) o = *options;
     if (!s->has_logits) return ern_fail(e, ERN_ARG, "generate: the session is empty or was cut; give it a prompt first");
+    if (o.draft && !speculate_begin(o.draft, s, o.ignores_end, e)) return false;
     answer_defaults(&ao, &o);
     ern_answer *a = answer_open(s->eng, &ao, e);
     if (!a) return false;
@@ -38,7 +41,8 @@ bool ern_session_generate(ern_session *s, const ern_sampling *options, ern_token
             is_done = true;
         }
         /* What was given out is in the session, the last token too. */
-        if (!ern_session_append(s, &ev.id, 1, NULL, NULL, e)) goto out;
+        if (!(o.draft ? speculate_append(o.draft, s, ev.id, !is_done, e) : ern_session_append(s, &ev.id, 1, NULL, NULL, e)))
+            goto out;
     }
     if (!answer_rest(a, &ev, &has_text, e)) goto out;
     if (has_text && on_token) on_token(ctx, &ev);
