@@ -15,6 +15,7 @@ typedef struct {
     bool shows_reasoning, is_quiet;
     conversation_stats last;            /* of the last answer */
     bool has_last;
+    ern_draft_stats guesses;            /* of the last answer; with sampling.draft */
 } cli_chat;
 
 bool chat_loop(cli_chat *c, ern_err *e);                /* until /quit, the end of input, or ctrl-C twice */

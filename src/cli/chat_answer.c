@@ -63,7 +63,9 @@ bool chat_answer(cli_chat *c, ern_err *e) {
     const conversation_hooks hooks = { on_prompt, on_text, &p };
     conversation_stats st;
     ern_err why = { 0 };
+    ern_draft_stats before = { 0 };
     cli_clear_interrupt();
+    if (c->sampling.draft) before = ern_draft_stats_of(c->sampling.draft);
     term_progress_begin(&p.progress, _("reading"), _("tokens"), 0);
     const bool ok = conversation_answer(c->talk, &c->sampling, &hooks, &st, &why);
     term_progress_end(&p.progress);
@@ -79,6 +81,7 @@ bool chat_answer(cli_chat *c, ern_err *e) {
     if (st.result.finish == ERN_FINISH_LENGTH && ern_session_n_tokens(c->session) >= ern_session_n_ctx(c->session))
         say_full(c, ern_session_n_tokens(c->session));
     c->last = st;
+    if (c->sampling.draft) c->guesses = cli_draft_since(c->sampling.draft, &before);
     c->has_last = true;
     cli_clear_interrupt();
     return true;

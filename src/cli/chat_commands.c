@@ -71,6 +71,7 @@ static enum chat_next do_stats(cli_chat *c, const char *rest, ern_err *e) {
            st->prompt_s, rate(computed, st->prompt_s));
     printf(_("last answer: %zu tokens in %.2f s (%.1f tokens/s)\n"), st->result.n_tokens, st->answer_s,
            rate(st->result.n_tokens, st->answer_s));
+    if (c->sampling.draft) cli_draft_print(stdout, &c->guesses);
     return CHAT_GO_ON;
 }
 

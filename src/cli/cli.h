@@ -67,6 +67,18 @@ bool cli_constraint(ern_constraint **out, ern_engine *eng, const cli_sampling *o
 bool cli_sampler_init(cli_sampler *out, ern_engine *eng, const cli_sampling *o, ern_err *e);
 void cli_sampler_deinit(cli_sampler *s);
 
+/* ---- guessing ahead ---- */
+
+typedef struct { const char *how; arg_count n_max; } cli_speculation;
+
+extern const arg_group cli_speculation_group;           /* --speculate --draft */
+
+typedef struct { ern_draft *draft; ern_engine *drafter; } cli_draft;    /* NULL: off; lookup */
+bool cli_draft_init(cli_draft *out, ern_engine *eng, const cli_speculation *o, const cli_model *m, ern_err *e);
+void cli_draft_deinit(cli_draft *d);
+ern_draft_stats cli_draft_since(const ern_draft *d, const ern_draft_stats *before);
+void cli_draft_print(FILE *to, const ern_draft_stats *st);
+
 /* ---- output ---- */
 
 bool cli_print_json(json_t *taken, ern_err *e);         /* one line, flushed; false: the reader is gone or memory is */

@@ -11,7 +11,7 @@
 
 #define DEFAULT_MODEL "SmolLM2-135M-Instruct.Q4_1.gguf"         /* what ./run chat fetches */
 
-struct options { cli_model model; cli_sampling sampling; const char *path, *system, *load, *reasoning; bool is_quiet; };
+struct options { cli_model model; cli_sampling sampling; cli_speculation speculation; const char *path, *system, *load, *reasoning; bool is_quiet; };
 
 /* MODEL, $ERNIE_MODEL, or the model that ./run chat fetched. Caller frees. */
 static char *find_model(const struct options *o, ern_err *e) {
@@ -61,11 +61,14 @@ static int run(const void *options) {
     ern_err e = { 0 };
     cli_chat c = { .shows_reasoning = shows_reasoning(o), .is_quiet = o->is_quiet };
     cli_sampler sampler = { 0 };
+    cli_draft draft = { 0 };
     bool ok = false;
     char *path = find_model(o, &e);
     cli_catch_interrupt();
     if (!path || !start(&c, o, path, &e) || !cli_sampler_init(&sampler, c.eng, &o->sampling, &e)) goto out;
+    if (!cli_draft_init(&draft, c.eng, &o->speculation, &o->model, &e)) goto out;
     c.sampling = sampler.s;
+    c.sampling.draft = draft.draft;
     if (!o->sampling.seed.is_given) c.sampling.seed = (uint64_t)time(NULL) * 1000003u;
     greet(&c, path);
     ok = chat_loop(&c, &e);
@@ -74,6 +77,7 @@ out:
     conversation_close(c.talk);
     ern_session_close(c.session);
     cli_sampler_deinit(&sampler);
+    cli_draft_deinit(&draft);
     ern_engine_close(c.eng);
     free(path);
     return ok ? 0 : cli_fail(&e);
@@ -109,7 +113,8 @@ const arg_command cmd_chat = {
                 "French?\\n' | ernie chat MODEL --temp 0",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
-    .groups = { { &group, 0 }, { &cli_sampling_group, AT(sampling) }, { &cli_model_group, AT(model) } },
+    .groups = { { &group, 0 }, { &cli_sampling_group, AT(sampling) }, { &cli_speculation_group, AT(speculation) },
+                { &cli_model_group, AT(model) } },
     .size_bytes = sizeof(struct options),
     .run = run,
 };

@@ -15,10 +15,11 @@
 struct options {
     cli_model model;
     cli_sampling sampling;
+    cli_speculation speculation;
     run_prompt prompt;
     const char *path;
     arg_count n_answers, n_logprobs;
-    bool is_raw, echoes, is_json;
+    bool is_raw, echoes, is_json, shows_stats;
 };
 
 static bool check(const struct options *o, ern_err *e) {
@@ -83,8 +84,9 @@ static int run(const void *options) {
     ern_err e = { 0 };
     ern_tokens prompt = { 0 };
     cli_sampler sampler = { 0 };
-    answer_job job = { .prompt = &prompt, .is_json = o->is_json, .echoes = o->echoes, .n_answers = o->n_answers.is_given ?
-                       (size_t)o->n_answers.v : 1 };
+    cli_draft draft = { 0 };
+    answer_job job = { .prompt = &prompt, .is_json = o->is_json, 
+                       .shows_stats = o->shows_stats, .echoes = o->echoes, .n_answers = o->n_answers.is_given ? (size_t)o->n_answers.v : 1 };
     bool ok = false, was_stopped = false;
     ern_engine *eng = NULL;
     cli_catch_interrupt();
@@ -94,10 +96,13 @@ static int run(const void *options) {
     job.eng = eng;
     job.has_text = eng->tokenizer != NULL;
     if (!cli_sampler_init(&sampler, eng, &o->sampling, &e) || !run_prompt_make(&prompt, &o->prompt, eng, &e)) goto out;
+    if (!cli_draft_init(&draft, eng, &o->speculation, &o->model, &e)) goto out;
+    sampler.s.draft = draft.draft;
     sampler.s.n_logprobs = (size_t)o->n_logprobs.v;
     ok = answer_all(o, eng, &sampler, &job, &was_stopped, &e);
 out:
     cli_sampler_deinit(&sampler);
+    cli_draft_deinit(&draft);
     ern_tokens_free(&prompt);
     ern_engine_close(eng);
     if (!ok) return cli_fail(&e);
@@ -122,6 +127,8 @@ static const arg_option table[] = {
     { .name = "echo", .kind = ARG_FLAG, .help = N_("print the prompt before the answer"), .offset = AT(echoes) },
     { .name = "logprobs", .kind = ARG_COUNT, .value = "N", .low = 0, .high = ERN_MAX_LOGPROBS,
       .help = N_("report log probabilities of each token and of the N best; with --json"), .offset = AT(n_logprobs) },
+    { .name = "stats", .kind = ARG_FLAG, .help = N_("say on standard error how long it took and what guesses were worth"),
+      .offset = AT(shows_stats) },
     { .name = "json", .kind = ARG_FLAG, .help = N_("print one JSON object for each answer"), .offset = AT(is_json) },
 };
 static const arg_group group = { N_("Prompt and output:"), table, COUNT_OF(table) };
@@ -137,14 +144,16 @@ const arg_command cmd_run = {
                  "answer one line {\"index\", \"ids\", \"text\", \"finish\", \"end_id\", \"n_prompt\", \"n_tokens\", "
                  "\"timings\"}: ids holds every token written, the end token included; finish is end, stop, length or "
                  "interrupted; end_id is the token that ended it or -1; --logprobs adds \"logprobs\" [{\"id\", "
-                 "\"text\", \"logprob\", \"top\"}], --echo \"prompt_ids\". One newline at the end of a prompt from a "
+                 "\"text\", \"logprob\", \"top\"}], --echo \"prompt_ids\", --speculate \"speculation\" {\"tokens\", \"passes\", "
+                 "\"drafted\", \"accepted\"}. One newline at the end of a prompt from a "
                  "file or standard input is left out."),
     .examples = "  ernie run MODEL 'Large language model is' --max-tokens 40\n  ernie run MODEL --chat 'Who was Zhang "
                 "Heng?' --temp 0\n"
                 "  ernie run MODEL --ids 1,2,3 --max-tokens 8 --temp 0 --json",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
-    .groups = { { &group, 0 }, { &cli_sampling_group, AT(sampling) }, { &cli_model_group, AT(model) } },
+    .groups = { { &group, 0 }, { &cli_sampling_group, AT(sampling) }, { &cli_speculation_group, AT(speculation) },
+                { &cli_model_group, AT(model) } },
     .size_bytes = sizeof(struct options),
     .run = run,
 };

@@ -66,7 +66,8 @@ static bool on_token(void *ctx, const ern_token_event *ev) {
 
 static double rate(size_t n, double s) { return s > 0.0 ? (double)n / s : 0.0; }
 
-static json_t *answer_json(const struct answer *a, const ern_result *r, double started, double ended) {
+static json_t *answer_json(const struct answer *a, const ern_result *r, double started, double ended,
+                           const ern_draft_stats *guesses) {
     const answer_job *job = a->job;
     const double answer_s = ended - started, first_s = a->first_s > 0.0 ? a->first_s - started : 0.0;
     json_t *timings = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load_s", job->load_s, "prompt_s", job->prompt_s,
@@ -80,6 +81,11 @@ static json_t *answer_json(const struct answer *a, const ern_result *r, double s
                               answer_finish_name(r->finish), "end_id",
                           (int)r->end_id, "n_prompt", (int)job->prompt->n, "n_tokens", (int)r->n_tokens, "timings", timings);
     if (o && a->logprobs) json_object_set(o, "logprobs", a->logprobs);
+    if (o && guesses)
+        json_object_set_new(o, "speculation", json_pack("{s:I, s:I, s:I, s:I}", "tokens", (json_int_t)guesses->n_tokens,
+                                                        "passes", (json_int_t)guesses->n_passes, "drafted",
+                                                        (json_int_t)guesses->n_drafted, "accepted",
+                                                        (json_int_t)guesses->n_accepted));
     if (o && job->echoes) json_object_set_new(o, "prompt_ids", cli_ids_json(job->prompt->id, job->prompt->n));
     return o;
 }
@@ -102,6 +108,13 @@ static void end_text(const struct answer *a) {
     if (a->job->index + 1 < a->job->n_answers) puts("---");
 }
 
+static void say_stats(const answer_job *job, const ern_result *r, double answer_s, const ern_draft_stats *guesses) {
+    fprintf(stderr, _("prompt: %zu tokens in %.2f s (%.1f tokens/s); answer: %zu tokens in %.2f s (%.1f tokens/s)\n"),
+            job->n_computed, job->prompt_s, rate(job->n_computed, job->prompt_s), r->n_tokens, answer_s,
+            rate(r->n_tokens, answer_s));
+    if (guesses) cli_draft_print(stderr, guesses);
+}
+
 /* An answer that the context cut short is not passed over in silence. */
 static void say_full(const ern_session *s, const ern_sampling *o, const ern_result *r) {
     if (r->finish != ERN_FINISH_LENGTH || (o->max_tokens && r->n_tokens >= o->max_tokens)) return;
@@ -115,6 +128,8 @@ bool answer_write(ern_session *s, const ern_sampling *o, const answer_job *job, 
     bool ok = false;
     if (o->n_logprobs && !(a.logprobs = json_array())) return ern_fail(e, ERN_NOMEM, _("no memory for a line of JSON"));
     if (!echo(&a, e)) goto out;
+    ern_draft_stats before = { 0 }, guesses = { 0 };
+    if (o->draft) before = ern_draft_stats_of(o->draft);
     const double started = cli_now();
     if (!ern_session_generate(s, o, on_token, &a, &r, e)) goto out;
     const double ended = cli_now();
@@ -123,12 +138,14 @@ bool answer_write(ern_session *s, const ern_sampling *o, const answer_job *job, 
         goto out;
     }
     if (r.end_id >= 0 && !add_id(&a.ids, r.end_id, e)) goto out;        /* the token that ended it was written too */
-    if (job->is_json) ok = cli_print_json(answer_json(&a, &r, started, ended), e);
+    if (o->draft) guesses = cli_draft_since(o->draft, &before);
+    if (job->is_json) ok = cli_print_json(answer_json(&a, &r, started, ended, o->draft ? &guesses : NULL), e);
     else {
         end_text(&a);
         say_full(s, o, &r);
         ok = true;
     }
+    if (ok && job->shows_stats) say_stats(job, &r, ended - started, o->draft ? &guesses : NULL);
     *was_stopped = r.finish == ERN_FINISH_CALLER;
 out:
     json_decref(a.logprobs);

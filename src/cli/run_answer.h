@@ -7,7 +7,7 @@
 typedef struct {
     const ern_engine *eng;
     const ern_tokens *prompt;
-    bool is_json, echoes, has_text;     /* has_text: the model has a tokenizer */
+    bool is_json, echoes, shows_stats, has_text;     /* has_text: the model has a tokenizer */
     size_t index, n_answers;
     double load_s, prompt_s;            /* prompt_s: computing the prompt */
     size_t n_computed;                  /* prompt tokens that this took */
