@@ -23,7 +23,8 @@
 #include "server/server.h"
 
 /* Every API: its table of routes is api_NAME_routes. */
-#define API_MAP(X) X(openai) X(completions) X(embeddings) X(models) X(tokens) X(admin)
+#define API_MAP(X) X(openai) X(completions) X(embeddings) X(models) X(tokens) X(admin) \
+    X(anthropic) X(ollama) X(ollama_models)
 
 #define X(name) extern const http_route api_##name##_routes[];
 API_MAP(X)
