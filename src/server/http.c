@@ -48,6 +48,7 @@ struct http_server {
     unsigned port;
     uint64_t id_base;
     atomic_uint_fast64_t n_requests;
+    atomic_size_t n_owners;                 /* itself until http_close, and every request that somebody keeps */
     pthread_mutex_t lock;                   /* of the list and the queue; taken before a request's lock */
     connection *connections;
     atomic_bool is_closing;
@@ -108,8 +109,18 @@ http_request *http_keep(http_request *r) {
     return r;
 }
 
+static void server_give(http_server *h) {
+    if (atomic_fetch_sub(&h->n_owners, 1) != 1) return;
+    pthread_cond_destroy(&h->work);
+    pthread_mutex_destroy(&h->lock);
+    free(h->cert);
+    free(h->key);
+    free(h);
+}
+
 void http_give(http_request *r) {
     if (atomic_fetch_sub(&r->n_owners, 1) != 1) return;
+    http_server *h = r->h;
     for (size_t i = 0; i < r->n_parts; i++) free(r->parts[i]);
     for (size_t i = 0; i < r->n_headers; i++) { free(r->headers[i].name); free(r->headers[i].value); }
     if (r->response) MHD_destroy_response(r->response);
@@ -130,6 +141,7 @@ void http_give(http_request *r) {
     free(r->method);
     free(r->path);
     free(r);
+    server_give(h);
 }
 
 static void note_client(http_request *r) {
@@ -146,6 +158,7 @@ static http_request *request_new(http_server *h, struct MHD_Connection *c, const
     if (!r) return NULL;
     *r = (http_request){ .h = h, .connection = c, .n_owners = 1, .began = now_s(), .body = { .max = h->o.max_body_bytes } };
     pthread_mutex_init(&r->lock, NULL);
+    atomic_fetch_add(&h->n_owners, 1);
     snprintf(r->id, sizeof r->id, "req-%08llx%08llx", (unsigned long long)(h->id_base & 0xffffffff),
              (unsigned long long)atomic_fetch_add(&h->n_requests, 1));
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -725,6 +738,7 @@ http_server *http_open(const http_options *o, const http_route *routes, ern_err 
     h->o = *o;
     h->routes = routes;
     h->queue_end = &h->queue;
+    atomic_store(&h->n_owners, 1);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work, NULL);
     if (!h->o.host) h->o.host = "127.0.0.1";
@@ -818,9 +832,5 @@ void http_close(http_server *h) {
         wake_all(h);
         MHD_stop_daemon(h->daemon);
     }
-    pthread_cond_destroy(&h->work);
-    pthread_mutex_destroy(&h->lock);
-    free(h->cert);
-    free(h->key);
-    free(h);
+    server_give(h);
 }
