@@ -1,11 +1,14 @@
 /* Puts the APIs together behind one HTTP server: keys, log, metrics, draining. */
 #include "server/server.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "server/api.h"
@@ -117,12 +120,17 @@ static bool open_default(ern_server *s, ern_err *e) {
     return m != NULL;
 }
 
+static bool make_folder(const char *path, ern_err *e) {
+    if (!path || mkdir(path, 0700) == 0 || errno == EEXIST) return true;
+    return ern_fail(e, ERN_IO, "%s: cannot be made a folder: %s", path, strerror(errno));
+}
+
 ern_server *server_open(const server_options *o, ern_err *e) {
     ern_server *s = mem_zalloc(1, sizeof *s, "server", e);
     if (!s) return NULL;
     s->o = *o;
     if (getrandom(&s->id_base, sizeof s->id_base, 0) != sizeof s->id_base) s->id_base = (uint64_t)time(NULL);
-    bool ok = collect_routes(s, e) && (s->metrics = metrics_open(e)) != NULL;
+    bool ok = make_folder(o->models.cache_folder, e) && collect_routes(s, e) && (s->metrics = metrics_open(e)) != NULL;
     ok = ok && (!o->keys_path || (s->keys = keys_open(o->keys_path, e)));
     ok = ok && (s->models = models_open(&o->models, e)) && open_default(s, e);
     http_options h = o->http;
