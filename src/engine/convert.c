@@ -180,7 +180,7 @@ bool convert_model(const char *in, const char *out, const convert_options *o, co
         return ern_fail(e, ERN_ARG, "%s: is the model itself; another name for the output wanted", out);
     ern_source *s = source_open(in, e);
     if (!s) return false;
-    convert_plan p = { .source = s, .o = o, .report = r };
+    convert_plan p = { .name = in, .source = s, .o = o, .report = r };
     if (o->to == CONVERT_GGUF || source_gguf(s)) {
         if (!config_read(&config, s, e)) goto out;
         p.config = &config;

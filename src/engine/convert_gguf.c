@@ -63,7 +63,7 @@ static bool general_keys(ern_gguf_writer *w, const convert_plan *p, bool with_na
     const convert_choice *choice = p->o->choice;
     const int type = choice && choice->file_type >= 0 ? choice->file_type : file_type(t);
     if (with_name) {
-        const char *path = source_path(p->source);
+        const char *path = p->name;
         size_t n = strlen(path);
         while (n > 1 && path[n - 1] == '/') n--;
         size_t from = n;
@@ -102,11 +102,11 @@ static void decoder_keys(key_writer *k, const ern_config *c) {
     if (c->n_shared) size_key(k, "expert_shared_feed_forward_length", c->n_shared * c->expert_ffn);
 }
 
-static bool model_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e) {
+bool convert_model_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e) {
     static const char *const archs[] = { "ernie4_5", "ernie4_5-moe", "llama", "bert" };
     const ern_config *c = p->config;
     key_writer k = { .w = w, .arch = archs[c->arch], .e = e, .ok = true };
-    if (!check_layers(c, source_path(p->source), e) || !gguf_writer_str(w, "general.architecture", k.arch, e) ||
+    if (!check_layers(c, p->name, e) || !gguf_writer_str(w, "general.architecture", k.arch, e) ||
         !general_keys(w, p, true, e)) return false;
     size_key(&k, "vocab_size", c->n_vocab);
     size_key(&k, "context_length", c->max_positions);
@@ -138,6 +138,7 @@ static bool copy_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e) {
 
 bool convert_gguf_keys(ern_gguf_writer *w, const convert_plan *p, const char *folder, ern_err *e) {
     const convert_choice *choice = p->o->choice;
-    const bool ok = source_gguf(p->source) ? copy_keys(w, p, e) : model_keys(w, p, e) && convert_gguf_tokens(w, p, folder, e);
+    const bool ok = source_gguf(p->source) ? copy_keys(w, p, e) :
+        convert_model_keys(w, p, e) && convert_gguf_tokens(w, p, folder, e);
     return ok && (!choice || !choice->keys || choice->keys(choice->ctx, w, e));
 }

@@ -16,6 +16,7 @@ typedef struct {
 } convert_tensor;
 
 typedef struct {
+    const char *name;           /* path of the source, or of a model that has none */
     const ern_source *source;
     const ern_config *config;   /* NULL where no GGUF file is on either side */
     const convert_options *o;
@@ -42,6 +43,9 @@ bool convert_emit(convert_plan *p, const convert_tensor *t, convert_sink sink, v
 
 /* Keys of a GGUF file: from the config, or copied when the source is one. folder: where the tokenizer files are. */
 bool convert_gguf_keys(ern_gguf_writer *w, const convert_plan *p, const char *folder, ern_err *e);
+
+/* The first of them: what the model is, from config, name and the types of the tensors. */
+bool convert_model_keys(ern_gguf_writer *w, const convert_plan *p, ern_err *e);
 
 /* config.json, generation_config.json and tokenizer files in folder out; in is the folder they are copied from. */
 bool convert_side_files(const convert_plan *p, const char *in, const char *out, ern_err *e);
