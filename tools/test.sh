@@ -48,6 +48,8 @@ program_tests() {
     if [ -x tests/cli/run ]; then tests/cli/run build/release/ernie; else echo "SKIP tests/cli"; echo "0 passed, 0 failed, 1 skipped"; fi
 }
 
+served_tests() { tests/server/run build/release/ernie; }
+
 arm_kernels() {
     if [ -x tools/arm_test.sh ]; then tools/arm_test.sh; else echo "SKIP tools/arm_test.sh"; echo "0 passed, 0 failed, 1 skipped"; fi
 }
@@ -56,6 +58,7 @@ step build build_release
 step check tools/check.sh
 step unit tools/unit_tests.sh build/release
 step program program_tests
+step server served_tests
 step real-models tools/real_tests.sh
 step install tools/install_test.sh
 step docs tools/docs_test.sh

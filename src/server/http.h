@@ -4,8 +4,8 @@
  *     http_server *h = http_open(&options, routes, ctx, &e);
  *
  * A handler runs on one of a few workers (a quick one on a network thread). It replies at once, or keeps the request
- * (http_keep), returns, and replies later from another thread; the connection sleeps meanwhile. Exactly one reply or stream is owed to a request; what
- * comes after the client has left is dropped, and on_gone tells whoever computes it.
+ * (http_keep), returns, and replies later from another thread; the connection sleeps meanwhile. Exactly one reply or stream is
+ * owed to a request; what comes after the client has left is dropped, and on_gone tells whoever computes it.
  */
 #ifndef SERVER_HTTP_H
 #define SERVER_HTTP_H

@@ -272,7 +272,8 @@ ern_job *job_start(server_models *models, const job_params *p, ern_err *e) {
     if (!j) return NULL;
     *j = (ern_job){ .models = models, .model = p->model, .n_answers = p->n_answers ? p->n_answers : 1,
                     .wants_logprobs = p->wants_logprobs,
-                    .wants_ids = p->wants_ids, .n_top = p->sampling.n_logprobs, .splits = p->splits_reasoning, .on_event = p->on_event, .ctx = p->ctx };
+                    .wants_ids = p->wants_ids, .n_top = p->sampling.n_logprobs, .splits = p->splits_reasoning,
+                    .on_event = p->on_event, .ctx = p->ctx };
     scheduler_request_defaults(p->model->eng, &r);
     r.sampling = p->sampling;
     if (p->wants_logprobs && r.sampling.n_logprobs == 0) r.sampling.n_logprobs = 1;
