@@ -85,7 +85,7 @@ static int run(const void *options) {
     ern_tokens prompt = { 0 };
     cli_sampler sampler = { 0 };
     cli_draft draft = { 0 };
-    answer_job job = { .prompt = &prompt, .is_json = o->is_json, 
+    answer_job job = { .prompt = &prompt, .is_json = o->is_json,
                        .shows_stats = o->shows_stats, .echoes = o->echoes, .n_answers = o->n_answers.is_given ? (size_t)o->n_answers.v : 1 };
     bool ok = false, was_stopped = false;
     ern_engine *eng = NULL;

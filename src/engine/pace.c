@@ -7,6 +7,7 @@
 #define PRIOR_WEIGHT 1.0
 #define PRIOR_SLOPE 0.1             /* what one more row costs, of a pass: reading weights is most of it */
 #define SLOPE_WEIGHT 0.5            /* what was believed before counts like this much variance of T */
+#define MOST_SURPRISE 2.0           /* a pass that takes longer met somebody else on the machine */
 #define LEAST_SLOPE 1e-3
 
 /* Seconds of a pass over T rows, on the line through what was measured. */
@@ -47,7 +48,8 @@ size_t pace_length(ern_pace *p, enum pace_kind kind, size_t most) {
 }
 
 void pace_pass(ern_pace *p, size_t n_rows, double seconds) {
-    const double T = (double)n_rows;
+    const double T = (double)n_rows, most = MOST_SURPRISE * pass_cost(p, T);
+    if (p->weight > 0.0 && seconds > most) seconds = most;
     p->weight = p->weight * FADE_PASS + 1.0;
     p->rows = p->rows * FADE_PASS + T;
     p->rows2 = p->rows2 * FADE_PASS + T * T;

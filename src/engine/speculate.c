@@ -20,7 +20,7 @@ struct ern_draft {
     ern_session *guesses;           /* of the drafter; NULL before the first answer */
     size_t n_max;
     const ern_session *s;           /* whose guesses these are */
-    bool ignores_end;
+    bool ignores_end, is_always;
     int32_t ids[ERN_MAX_DRAFT];
     size_t n, at;                   /* guesses computed; those that were drawn */
     size_t n_before;                /* tokens of s when the next one is appended as guessed */
@@ -80,6 +80,8 @@ void ern_draft_close(ern_draft *d) {
     free(d);
 }
 
+void speculate_always(ern_draft *d) { d->is_always = true; }
+
 ern_draft_stats ern_draft_stats_of(const ern_draft *d) { return d->stats; }
 
 /* ---- lookup ------------------------------------------------------------------------------------- */
@@ -122,7 +124,7 @@ static size_t guess_by_lookup(ern_draft *d, const int32_t *ids, size_t n, size_t
     size_t n_matched = 0, k = speculate_lookup(ids, n, d->ids, most, &n_matched);
     d->kind = n_matched >= LONG_MATCH ? PACE_LONG : n_matched >= MIDDLE_MATCH ? PACE_MIDDLE : PACE_SHORT;
     if (k == 0) return 0;
-    most = pace_length(&d->pace, d->kind, most);
+    if (!d->is_always) most = pace_length(&d->pace, d->kind, most);
     return k < most ? k : most;
 }
 
@@ -133,7 +135,7 @@ static bool guess_by_model(ern_draft *d, const int32_t *ids, size_t n, size_t mo
     d->kind = PACE_MODEL;
     if (n >= n_ctx) return true;
     if (most > n_ctx - n) most = n_ctx - n;
-    most = pace_length(&d->pace, d->kind, most);
+    if (!d->is_always) most = pace_length(&d->pace, d->kind, most);
     if (most == 0) return true;
     const double from = seconds();
     if (!ern_session_sync(d->guesses, ids, n, NULL, NULL, e)) return false;

@@ -17,6 +17,9 @@ bool speculate_begin(ern_draft *d, const ern_session *s, bool ignores_end, ern_e
 /* goes_on: more tokens will be wanted after this one. */
 bool speculate_append(ern_draft *d, ern_session *s, int32_t id, bool goes_on, ern_err *e);
 
+/* From now on as many guesses as there may be, whatever they are worth: for tests and measurements. */
+void speculate_always(ern_draft *d);
+
 /* What followed the last tokens of ids[n] where they stood before: the longest match counts, the latest among equals.
  * Writes at most max ids to out (that may run on into a copy of themselves) and returns how many; *n_matched: tokens that
  * agreed before it. */

@@ -2,6 +2,7 @@
  * the guesses, under a constraint, for every kind of sampling; and fewer passes where text is copied. $ERNIE_SMOLLM2 names
  * the GGUF file. */
 #include "real.h"
+#include "engine/speculate.h"
 
 #define N_TOKENS 90
 
@@ -60,8 +61,26 @@ static void check_same(const char *message, const ern_sampling *o, ern_draft *d)
     assert_int_equal(got.r.n_tokens, want.r.n_tokens);
 }
 
-static const char copy[] = "Repeat these lines exactly:\nstatic int add(int a, int b) { return a + b; }\n"
-                           "static int sub(int a, int b) { return a - b; }\nstatic int mul(int a, int b) { return a * b; }";
+static const char copy[] =
+    "Repeat this code exactly, then add a comment to the function main:\n"
+    "```c\n"
+    "#include <stdio.h>\n"
+    "#include <stdlib.h>\n"
+    "\n"
+    "static int add(int a, int b) { return a + b; }\n"
+    "static int sub(int a, int b) { return a - b; }\n"
+    "static int mul(int a, int b) { return a * b; }\n"
+    "\n"
+    "int main(int argc, char **argv) {\n"
+    "    if (argc != 3) {\n"
+    "        fprintf(stderr, \"usage: %s A B\\n\", argv[0]);\n"
+    "        return 1;\n"
+    "    }\n"
+    "    int a = atoi(argv[1]), b = atoi(argv[2]);\n"
+    "    printf(\"sum %d difference %d product %d\\n\", add(a, b), sub(a, b), mul(a, b));\n"
+    "    return 0;\n"
+    "}\n"
+    "```\n";
 
 static void test_same_text(void **state) {
     (void)state;
@@ -72,6 +91,7 @@ static void test_same_text(void **state) {
         { 0.7f, 0.9f, 1.0f, 0, false }, { 1.0f, 1.0f, 1.1f, 1, false }, { 0.5f, 1.0f, 1.0f, 0, true },
     };
     ern_draft *drafts[] = { ern_draft_open(eng, NULL, 0, NULL), ern_draft_open(eng, eng, 0, NULL) };
+    for (size_t d = 0; d < 2; d++) speculate_always(drafts[d]);
     ern_constraint *json = ern_constraint_open(eng, "json", "", 0, NULL);
     assert_non_null(json);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -108,6 +128,7 @@ static void test_copying(void **state) {
     o.temperature = 0.0f;
     o.max_tokens = N_TOKENS;
     o.draft = d;
+    speculate_always(d);
     write_answer(&a, copy, &o);
     const ern_draft_stats st = ern_draft_stats_of(d);
     assert_true(2 * st.n_passes < st.n_tokens);
