@@ -36,7 +36,7 @@ void api_refuse(http_request *r, const api_error *why) {
 
 /* ---- jobs ------------------------------------------------------------------------------------------------------ */
 
-typedef struct {
+struct api_running {
     ern_server *s;
     http_request *r;
     pthread_mutex_t lock;               /* of job: the client may leave while it ends */
@@ -46,23 +46,23 @@ typedef struct {
     void *ctx;
     double began, first;
     size_t max_tokens;
-} running;
+};
 
 static void free_running(void *object) {
-    running *x = object;
+    api_running *x = object;
     pthread_mutex_destroy(&x->lock);
     free(x);
 }
 
 static void client_gone(void *ctx) {
-    running *x = ctx;
+    api_running *x = ctx;
     pthread_mutex_lock(&x->lock);
     x->is_gone = true;
     if (x->job) job_cancel(x->job);
     pthread_mutex_unlock(&x->lock);
 }
 
-static void count(running *x, const job_event *ev) {
+static void count(api_running *x, const job_event *ev) {
     if (ev->kind != JOB_DONE) return;
     const metrics_answer_times t = {
         .n_prompt = ev->n_prompt, .n_cached = ev->n_cached, .n_answer = ev->n_tokens, .max_tokens = x->max_tokens,
@@ -74,7 +74,7 @@ static void count(running *x, const job_event *ev) {
 }
 
 static void on_event(void *ctx, const job_event *ev) {
-    running *x = ctx;
+    api_running *x = ctx;
     if (x->first == 0 && ev->kind != JOB_STARTED && ev->kind != JOB_FAILED) x->first = api_now();
     count(x, ev);
     x->on_event(x->ctx, ev);
@@ -88,13 +88,13 @@ static void on_event(void *ctx, const job_event *ev) {
     http_give(x->r);
 }
 
-bool api_start(ern_server *s, http_request *r, const job_params *p, ern_err *e) {
+api_running *api_begin(ern_server *s, http_request *r, const job_params *p, ern_err *e) {
     job_params q = *p;
-    running *x = mem_zalloc(1, sizeof *x, "request", e);
-    if (!x) return false;
-    *x = (running){ .s = s, .r = r, .on_event = p->on_event, .ctx = p->ctx, .began = api_now(), .max_tokens = p->sampling.max_tokens };
+    api_running *x = mem_zalloc(1, sizeof *x, "request", e);
+    if (!x) return NULL;
+    *x = (api_running){ .s = s, .r = r, .on_event = p->on_event, .ctx = p->ctx, .began = api_now(), .max_tokens = p->sampling.max_tokens };
     pthread_mutex_init(&x->lock, NULL);
-    if (!http_attach(r, x, free_running, e)) { free_running(x); return false; }
+    if (!http_attach(r, x, free_running, e)) { free_running(x); return NULL; }
     const server_key *key = http_user(r);
     q.key = key ? keys_name(key) : http_client(r);
     q.tenant = keys_tenant(key);
@@ -103,15 +103,19 @@ bool api_start(ern_server *s, http_request *r, const job_params *p, ern_err *e) 
     q.ctx = x;
     http_keep(r);                       /* for the job's events */
     ern_job *job = job_start(api_models(s), &q, e);
-    if (!job) { http_give(r); return false; }
+    if (!job) { http_give(r); return NULL; }
     pthread_mutex_lock(&x->lock);
     const bool is_over = x->is_over;
     if (!is_over) x->job = job;
     pthread_mutex_unlock(&x->lock);
     if (is_over) job_free(job);
     http_on_gone(r, client_gone, x);    /* at once if it has left already */
-    return true;
+    return x;
 }
+
+bool api_start(ern_server *s, http_request *r, const job_params *p, ern_err *e) { return api_begin(s, r, p, e) != NULL; }
+
+void api_cancel(api_running *x) { client_gone(x); }
 
 json_t *api_usage(size_t n_prompt, size_t n_cached, size_t n_answer, size_t n_reasoning) {
     return json_pack("{s:I, s:I, s:I, s:{s:I}, s:{s:I}}", "prompt_tokens", (json_int_t)n_prompt, "completion_tokens",

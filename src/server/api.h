@@ -21,10 +21,11 @@
 #include "server/metrics.h"
 #include "server/params.h"
 #include "server/server.h"
+#include "server/store.h"
 
 /* Every API: its table of routes is api_NAME_routes. */
 #define API_MAP(X) X(openai) X(completions) X(embeddings) X(models) X(tokens) X(admin) \
-    X(anthropic) X(ollama) X(ollama_models)
+    X(anthropic) X(ollama) X(ollama_models) X(responses) X(stored)
 
 #define X(name) extern const http_route api_##name##_routes[];
 API_MAP(X)
@@ -34,6 +35,7 @@ typedef struct { ern_err e; char param[PARAM_NAME_BYTES]; } api_error;
 
 server_models *api_models(ern_server *s);
 server_metrics *api_metrics(ern_server *s);
+response_store *api_store(ern_server *s);
 const server_options *api_options(ern_server *s);
 bool api_is_draining(ern_server *s);
 double api_now(void);               /* seconds, steady */
@@ -48,6 +50,10 @@ void api_refuse(http_request *r, const api_error *why);
  * after its last event. p->on_event and p->ctx get the events; r is kept until then. Metrics and quotas are counted. On
  * failure the model is not given back. */
 bool api_start(ern_server *s, http_request *r, const job_params *p, ern_err *e);
+/* The same with a handle for those who may cancel; it lives as long as r. */
+typedef struct api_running api_running;
+api_running *api_begin(ern_server *s, http_request *r, const job_params *p, ern_err *e);
+void api_cancel(api_running *x);            /* over already: nothing happens */
 
 /* {"prompt_tokens", "completion_tokens", "total_tokens", ..._details} (new) */
 json_t *api_usage(size_t n_prompt, size_t n_cached, size_t n_answer, size_t n_reasoning);

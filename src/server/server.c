@@ -22,6 +22,7 @@ struct ern_server {
     server_models *models;
     server_keys *keys;
     server_metrics *metrics;
+    response_store *store;
     http_route routes[MAX_ROUTES];
     atomic_bool is_draining;
     atomic_uint_fast64_t n_ids;
@@ -30,6 +31,7 @@ struct ern_server {
 
 server_models *api_models(ern_server *s) { return s->models; }
 server_metrics *api_metrics(ern_server *s) { return s->metrics; }
+response_store *api_store(ern_server *s) { return s->store; }
 const server_options *api_options(ern_server *s) { return &s->o; }
 bool api_is_draining(ern_server *s) { return atomic_load(&s->is_draining); }
 server_keys *server_keys_of(ern_server *s) { return s->keys; }
@@ -132,6 +134,7 @@ ern_server *server_open(const server_options *o, ern_err *e) {
     if (getrandom(&s->id_base, sizeof s->id_base, 0) != sizeof s->id_base) s->id_base = (uint64_t)time(NULL);
     bool ok = make_folder(o->models.cache_folder, e) && collect_routes(s, e) && (s->metrics = metrics_open(e)) != NULL;
     ok = ok && (!o->keys_path || (s->keys = keys_open(o->keys_path, e)));
+    ok = ok && (s->store = store_open(o->store_path, e));
     ok = ok && (s->models = models_open(&o->models, e)) && open_default(s, e);
     http_options h = o->http;
     h.admit = admit;
@@ -164,6 +167,7 @@ void server_close(ern_server *s) {
     http_close(s->http);
     models_close(s->models);
     keys_close(s->keys);
+    store_close(s->store);              /* after the jobs: how they ended is stored too */
     metrics_close(s->metrics);
     free(s);
 }
