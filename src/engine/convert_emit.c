@@ -95,6 +95,8 @@ static bool emit_part(convert_plan *p, const convert_tensor *t, const ern_view *
             for (size_t i = 0; i < count; i++) memcpy(out + i * width, (const uint8_t *)part->data + rows[i] * width, width);
         } else if (!pack(p, t, part, rows, r, count, row_n, x, out, is_rounded, e)) goto out;
         if (!sink(ctx, out, count * row_bytes(t->dtype, row_n), e)) goto out;
+        const ern_view done = { .data = (const uint8_t *)part->data + r * width, .size_bytes = count * width };
+        if (!t->heads && t->n_dims > 1) source_release(p->source, &done);
     }
     ok = true;
 out:
