@@ -80,8 +80,9 @@ static int run(const void *options) {
 #define AT(member) offsetof(struct options, member)
 static const arg_option table[] = {
     { .name = "type", .letter = 't', .kind = ARG_TEXT, .value = "TYPE",
-      .choices = "Q8_0|Q6_K|Q5_K_M|Q4_K_M|Q4_0|IQ4_XS|Q3_K_M|Q2_K|F32|F16|BF16|Q4_1|Q5_0|Q5_1|Q3_K|Q4_K|Q5_K|IQ4_NL|MXFP4",
-      .help = N_("a recipe (Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS, Q3_K_M, Q2_K) or one number format"),
+      .choices = "Q8_0|Q6_K|Q5_K_M|Q4_K_M|Q4_0|IQ4_XS|Q3_K_M|Q2_K|F32|F16|BF16|Q4_1|"
+                 "Q5_0|Q5_1|Q3_K|Q4_K|Q5_K|IQ4_NL|MXFP4|wint8|wint4",
+      .help = N_("a recipe (Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS, Q3_K_M, Q2_K), one number format, or wint8, wint4"),
       .offset = AT(type) },
     { .name = "imatrix", .kind = ARG_TEXT, .value = "FILE",
       .help = N_("importance of the columns, from ernie imatrix or llama.cpp: errors go where they matter least"),
@@ -93,7 +94,8 @@ static const arg_option table[] = {
       .offset = AT(keeps_output) },
     { .name = "pure", .kind = ARG_FLAG, .help = N_("every matrix gets the type itself, no mix"), .offset = AT(is_pure) },
     { .name = "synth", .kind = ARG_TEXT, .value = "SHAPE:TYPE",
-      .help = N_("write random weights in the shape of a released model or a config.json (21B-A3B:Q4_0), to measure speed with"),
+      .help = N_("write random weights in the shape of a released model or a config.json (21B-A3B:Q4_0), "
+                 "to measure speed with"),
       .offset = AT(synth) },
     { .name = "seed", .kind = ARG_COUNT, .value = "N", .help = N_("with --synth: the same seed gives the same file"),
       .offset = AT(seed) },
@@ -104,7 +106,7 @@ static const arg_option table[] = {
 static const arg_group group = { N_("Options:"), table, COUNT_OF(table) };
 static const arg_operand operands[] = {
     { "IN", ARG_REQUIRED, N_("a folder, a GGUF file, or the name of a fetched model; not with --synth"), AT(in) },
-    { "OUT", ARG_OPTIONAL, N_("the GGUF file to write"), AT(out) },
+    { "OUT", ARG_OPTIONAL, N_("the GGUF file to write; for wint8 and wint4 a folder"), AT(out) },
 };
 
 const arg_command cmd_quantize = {
@@ -115,7 +117,8 @@ const arg_command cmd_quantize = {
                   "output appears whole or not at all; memory stays small however large the model is."),
     .output = N_("With --json {\"out\", \"tensors\", \"bytes\", \"seconds\", \"notes\"}."),
     .examples = "  ernie quantize ERNIE-4.5-21B-A3B-PT model.gguf --type Q4_K_M\n  ernie quantize model.gguf small.gguf "
-                "--type Q3_K_M --imatrix model.imatrix.gguf --tensor-type ffn_down=Q4_K\n  ernie quantize --synth 21B-A3B:Q4_0 random.gguf",
+                "--type Q3_K_M --imatrix model.imatrix.gguf --tensor-type ffn_down=Q4_K\n"
+                "  ernie quantize --synth 21B-A3B:Q4_0 random.gguf",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
     .groups = { { &group, 0 } },

@@ -37,6 +37,7 @@ typedef struct {
     const float *(*importance_of)(void *ctx, const char *name, size_t i);
     bool (*keys)(void *ctx, ern_gguf_writer *w, ern_err *e);        /* the last keys of a GGUF file */
     void *ctx;
+    unsigned channel_bits;      /* 8 or 4 in a -PT folder: integers with one scale an output (FORMATS.md); 0: no */
     int file_type;              /* general.file_type; -1: that of the type with the most bytes */
 } convert_choice;
 

@@ -1,4 +1,5 @@
 /* The bytes of one output tensor: copied, regrouped, transposed, turned into another number format. */
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,13 +192,63 @@ out:
     return ok;
 }
 
+/* ---- integers with one scale an output --------------------------------------------------------- */
+
+/* The scale of a row: largest magnitude / 127 (or 7), rounded to f16 so that blocks of Q8_0 and Q4_0 hold it exactly. */
+static float channel_scale(const float *x, size_t n, unsigned bits) {
+    float top = 0.0f;
+    for (size_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    return f16_to_f32(f32_to_f16(top / (bits == 8 ? 127.0f : 7.0f)));
+}
+
+static void channel_codes(uint8_t *out, const float *x, size_t n, unsigned bits, float scale) {
+    const float limit = bits == 8 ? 127.0f : 7.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float v = scale > 0.0f ? rintf(x[i] / scale) : 0.0f;
+        const int q = (int)(v < -limit ? -limit : v > limit ? limit : v);
+        if (bits == 8) out[i] = (uint8_t)q;
+        else if (i % 2 == 0) out[i / 2] = (uint8_t)(q & 15);
+        else out[i / 2] |= (uint8_t)((q & 15) << 4);
+    }
+}
+
+static bool emit_channels(convert_plan *p, const convert_tensor *t, convert_sink sink, void *ctx, ern_err *e) {
+    const ern_view *part = &p->parts[t->first];
+    const size_t C = part->dims[1], R = part->dims[0], width = row_bytes(part->dtype, C);
+    float *x = mem_zalloc(C, sizeof *x, "conversion", e);
+    uint8_t *out = mem_zalloc(C, 1, "conversion", e);
+    bool ok = x && out;
+    for (size_t r = 0; ok && r < R; r++) {
+        const size_t from = t->heads ? regrouped(r, R / t->heads, false) : r;
+        dtype_info(part->dtype)->to_f32(x, (const uint8_t *)part->data + from * width, C);
+        for (size_t i = 0; ok && i < C; i++)
+            if (!(fabsf(x[i]) <= 65504.0f))
+                ok = ern_fail(e, ERN_FORMAT, "%s: tensor %s: value %g of row %zu cannot be packed", source_path(p->source),
+                              part->name, (double)x[i], r);
+        if (!ok) break;
+        const float scale = channel_scale(x, C, t->channel_bits);
+        if (t->dtype == DTYPE_F32) ok = sink(ctx, &scale, sizeof scale, e);
+        else {
+            channel_codes(out, x, C, t->channel_bits, scale);
+            ok = sink(ctx, out, C * t->channel_bits / 8, e);
+        }
+    }
+    source_release(p->source, part);
+    free(x);
+    free(out);
+    return ok;
+}
+
 bool convert_emit(convert_plan *p, const convert_tensor *t, convert_sink sink, void *ctx, ern_err *e) {
     bool is_rounded = false, ok = true;
-    if (t->is_transposed) ok = emit_transposed(p, t, &is_rounded, sink, ctx, e);
+    if (t->channel_bits) {
+        if (!emit_channels(p, t, sink, ctx, e)) return false;
+        is_rounded = t->dtype != DTYPE_F32;
+    } else if (t->is_transposed) ok = emit_transposed(p, t, &is_rounded, sink, ctx, e);
     else
         for (size_t i = 0; ok && i < t->n_parts; i++)
             ok = emit_part(p, t, &p->parts[t->first + i], &is_rounded, sink, ctx, e);
-    for (size_t i = 0; ok && t->n_dims > 1 && i < t->n_parts; i++) source_release(p->source, &p->parts[t->first + i]);
+    for (size_t i = 0; ok && !t->channel_bits && t->n_dims > 1 && i < t->n_parts; i++) source_release(p->source, &p->parts[t->first + i]);
     if (is_rounded) p->report->n_rounded++;
     return ok;
 }

@@ -12,6 +12,7 @@ typedef struct {
     size_t dims[ERN_MAX_DIMS];
     size_t first, n_parts;      /* of plan->parts: written one after the other */
     bool is_transposed;         /* the rows of all parts together become columns */
+    unsigned channel_bits;      /* 8 or 4: the codes of a matrix, or where dtype is F32 their scales; 0: neither */
     size_t heads;               /* > 0: the rows of each head are regrouped, (i, i + d/2) <-> (2i, 2i + 1) */
 } convert_tensor;
 

@@ -58,7 +58,7 @@ static bool choose_dtype(const convert_plan *p, const char *name, const ern_view
         if (to_gguf || is_block(t)) t = DTYPE_F32;
     } else if (to_gguf && (v->n_dims < 2 || is_small_table(v->name))) {
         t = DTYPE_F32;              /* what readers of GGUF expect, and a hundredth of the file */
-    } else if (choice && v->n_dims == 2) {
+    } else if (choice && choice->type_of && v->n_dims == 2) {
         if (!choice->type_of(choice->ctx, &matrix, &t, e)) return false;
     } else if (p->asked != DTYPE_COUNT) {
         t = p->asked;
@@ -232,12 +232,41 @@ static bool plan_paddle_tensor(convert_plan *p, const ern_view *v, ern_err *e) {
     return t != NULL;
 }
 
+/* X.weight becomes X.quant_weight and X.weight_scale: every projection of the layers whose rows can be cut in pairs. */
+static bool is_channel_matrix(const convert_plan *p, const ern_view *v) {
+    return p->o->choice && p->o->choice->channel_bits && v->n_dims == 2 && convert_is_float(v->dtype) &&
+           ends_with(v->name, "_proj.weight") && v->dims[1] % 2 == 0;
+}
+
+static bool add_channels(convert_plan *p, const ern_view *v, ern_err *e) {
+    char name[NAME_BYTES];
+    const unsigned bits = p->o->choice->channel_bits;
+    const int n_stem = (int)(strlen(v->name) - strlen("weight"));
+    const ern_view codes = { .name = v->name, .dtype = bits == 8 ? DTYPE_I8 : DTYPE_U8, .n_dims = 2,
+                             .dims = { v->dims[0], v->dims[1] * bits / 8 } };
+    const ern_view scales = { .name = v->name, .dtype = DTYPE_I8, .n_dims = 1, .dims = { v->dims[0] } };
+    if ((size_t)n_stem + 16 > sizeof name)
+        return ern_fail(e, ERN_LIMIT, "%s: tensor %.80s...: its name is too long", source_path(p->source), v->name);
+    snprintf(name, sizeof name, "%.*squant_weight", n_stem, v->name);
+    convert_tensor *t = add_tensor(p, name, &codes, e);
+    if (!t || !add_part(p, v, e)) return false;
+    t->n_parts = 1;
+    t->channel_bits = bits;
+    snprintf(name, sizeof name, "%.*sweight_scale", n_stem, v->name);
+    if (!(t = add_tensor(p, name, &scales, e)) || !add_part(p, v, e)) return false;
+    t->n_parts = 1;
+    t->channel_bits = bits;
+    t->dtype = DTYPE_F32;
+    return true;
+}
+
 /* Llama: -PT has the pairs of a head's rotation (i, i + d/2), GGUF (2i, 2i + 1); the rows of q and k move. */
 static void regroup(const convert_plan *p, convert_tensor *t, const char *canonical) {
     if (!p->config || p->config->arch != ARCH_LLAMA) return;
     if ((source_gguf(p->source) != NULL) == (p->o->to == CONVERT_GGUF)) return;
     if (is_part(canonical, "q_proj")) t->heads = p->config->n_heads;
     if (is_part(canonical, "k_proj")) t->heads = p->config->n_kv_heads;
+    if (t->channel_bits) p->tensors[p->n - 1].heads = t->heads;
 }
 
 static bool plan_tensor(convert_plan *p, const ern_view *v, ern_err *e) {
@@ -247,6 +276,7 @@ static bool plan_tensor(convert_plan *p, const ern_view *v, ern_err *e) {
     /* goes into config.json */
     else if (source_gguf(p->source) && strcmp(v->name, "rope_freqs.weight") == 0) return true;
     else if (p->o->to == CONVERT_PADDLE) ok = plan_paddle_tensor(p, v, e);
+    else if (is_channel_matrix(p, v)) ok = add_channels(p, v, e);
     else ok = add_whole(p, v->name, v, e) != NULL;
     if (ok && p->n > before) regroup(p, &p->tensors[before], v->name);
     return ok;

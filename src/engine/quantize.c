@@ -128,9 +128,21 @@ static bool names_of_types(ern_err *e, const char *found) {
     bool ok = true;
     for (size_t i = 0; ok && i < quantize_n_recipes(); i++)
         ok = buf_printf(&list, e, "%s%s", i ? ", " : "", quantize_recipe_name(quantize_recipe_at(i)));
-    if (ok) ern_fail(e, ERN_ARG, "type \"%s\": one of %s wanted", found, list.data);
+    if (ok) ern_fail(e, ERN_ARG, "type \"%s\": one of %s, wint8 or wint4 wanted", found, list.data);
     buf_deinit(&list);
     return false;
+}
+
+/* WINT8 and WINT4: a -PT folder. */
+static bool quantize_channels(const char *in, const char *out, unsigned bits, const quantize_options *o, convert_report *report,
+                              ern_err *e) {
+    const convert_choice choice = { .channel_bits = bits, .file_type = -1 };
+    const convert_options co = { .to = CONVERT_PT, .choice = &choice, .n_threads = o->n_threads, .progress = o->progress,
+                                 .progress_ctx = o->progress_ctx };
+    if (o->imatrix || o->n_overrides || o->keeps_output || o->is_pure)
+        return ern_fail(e, ERN_ARG, "type %s: an importance matrix, types of tensors, a kept output and --pure are for GGUF "
+                                    "files; this one is a folder", o->type);
+    return convert_model(in, out, &co, report, e);
 }
 
 bool quantize_model(const char *in, const char *out, const quantize_options *o, convert_report *report, ern_err *e) {
@@ -141,6 +153,8 @@ bool quantize_model(const char *in, const char *out, const quantize_options *o, 
     const convert_options co = { .to = CONVERT_GGUF, .choice = &choice, .n_threads = o->n_threads, .progress = o->progress,
                                  .progress_ctx = o->progress_ctx };
     bool ok = false;
+    if (strcasecmp(o->type, "wint8") == 0) return quantize_channels(in, out, 8, o, report, e);
+    if (strcasecmp(o->type, "wint4") == 0) return quantize_channels(in, out, 4, o, report, e);
     if (!q.recipe) return names_of_types(e, o->type);
     if (o->n_overrides && !(q.overrides = mem_zalloc(o->n_overrides, sizeof *q.overrides, "tensor types", e))) return false;
     for (size_t i = 0; i < o->n_overrides; i++)

@@ -11,6 +11,7 @@
 #include "base/test.h"
 #include "engine/compare.h"
 #include "engine/imatrix.h"
+#include "formats/safetensors_write.h"
 #include "reference.h"
 #include "tensor/quant.h"
 
@@ -295,12 +296,93 @@ static void only_like_vocabularies_compare(void **state) {
     ern_engine_close(y);
 }
 
+/* Each weight of a WINT folder is within half a step of its row's scale, and runs like the same blocks in GGUF. */
+static void channels_of_integers(void **state) {
+    (void)state;
+    static const struct { const char *type; float levels; enum ern_dtype block; double kl; } cases[] = {
+        { "wint8", 127.0f, DTYPE_Q8_0, 0.1 }, { "WINT4", 7.0f, DTYPE_Q4_0, 4.0 },
+    };
+    char in[REFERENCE_PATH], out[REFERENCE_PATH], gguf[REFERENCE_PATH], path[REFERENCE_PATH + 64];
+    if (!reference_find(in, "moe")) skip();
+    for (size_t k = 0; k < 2; k++) {
+        ern_err e = { 0 };
+        const quantize_options o = { .type = cases[k].type };
+        quantize(in, in_folder(out, "wint"), &o);
+        ern_source *a = source_open(in, &e), *b = source_open(out, &e);
+        if (!a || !b) fail_msg("%s", e.text);
+        const char *const names[] = { "model.layers.0.self_attn.q_proj.weight",
+                                      "model.layers.1.mlp.experts.3.down_proj.weight" };
+        for (size_t n = 0; n < 2; n++) {
+            const ern_view *x = source_find(a, names[n]), *y = source_find(b, names[n]);
+            assert_true(x && y && y->dtype == cases[k].block && x->dims[0] == y->dims[0] && x->dims[1] == y->dims[1]);
+            float *xf = malloc(view_n(x) * sizeof *xf), *yf = malloc(view_n(x) * sizeof *yf);
+            assert_true(xf && yf);
+            view_to_f32(x, xf);
+            view_to_f32(y, yf);
+            for (size_t r = 0; r < x->dims[0]; r++) {
+                float top = 0.0f;
+                for (size_t c = 0; c < x->dims[1]; c++) top = fmaxf(top, fabsf(xf[r * x->dims[1] + c]));
+                for (size_t c = r * x->dims[1]; c < (r + 1) * x->dims[1]; c++)
+                    assert_true(fabsf(xf[c] - yf[c]) <= 0.501f * top / cases[k].levels + 1e-3f * top);
+            }
+            free(xf);
+            free(yf);
+        }
+        assert_int_equal(source_find(b, "model.embed_tokens.weight")->dtype, DTYPE_BF16);
+        assert_int_equal(source_find(b, "model.layers.1.mlp.gate.weight")->dtype, DTYPE_F32);
+        source_close(a);
+        source_close(b);
+        const double kl = kl_between(in, out);
+        if (!(kl <= cases[k].kl)) fail_msg("%s: KL %g, at most %g", cases[k].type, kl, cases[k].kl);
+        const convert_options co = { .to = CONVERT_GGUF };
+        assert_true(convert_model(out, in_folder(gguf, "a.gguf"), &co, NULL, &e));
+        assert_int_equal(type_in(gguf, "blk.1.ffn_up_exps.weight"), cases[k].block);
+        assert_true(kl_between(out, gguf) < 1e-9);
+        snprintf(path, sizeof path, "%s/config.json", out);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/model.safetensors", out);
+        unlink(path);
+        rmdir(out);
+    }
+}
+
+static void damaged_channels_are_refused(void **state) {
+    (void)state;
+    char path[REFERENCE_PATH];
+    static const int8_t codes[64] = { 1, -127, 5 };
+    static const float scales[2] = { 0.5f, 2.0f }, bad_scales[2] = { 0.5f, NAN };
+    ern_view good[] = {
+        { .name = "x.quant_weight", .dtype = DTYPE_I8, .n_dims = 2, .dims = { 2, 32 }, .data = codes, .size_bytes = 64 },
+        { .name = "x.weight_scale", .dtype = DTYPE_F32, .n_dims = 1, .dims = { 2 }, .data = scales, .size_bytes = 8 },
+    };
+    in_folder(path, "x.safetensors");
+    for (int k = 0; k < 5; k++) {
+        ern_err e = { 0 };
+        ern_view v[2] = { good[0], good[1] };
+        if (k == 1) v[1].data = bad_scales;
+        if (k == 2) { v[1].n_dims = 2; v[1].dims[0] = 1; v[1].dims[1] = 2; }
+        if (k == 3) v[0].dtype = DTYPE_I16, v[0].dims[1] = 16;
+        assert_true(safetensors_write(path, v, k == 4 ? 1 : 2, &e));
+        ern_source *s = source_open(path, &e);
+        assert_true((s != NULL) == (k == 0));
+        if (s) {
+            float y[64];
+            assert_int_equal(source_n(s), 1);
+            view_to_f32(source_find(s, "x.weight"), y);
+            assert_true(y[0] == 0.5f && y[1] == -63.5f && y[2] == 2.5f && y[63] == 0.0f);
+        } else assert_non_null(strstr(e.text, k == 3 ? "quant_weight" : "weight_scale"));
+        source_close(s);
+    }
+    unlink(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_stays_near_its_source), cmocka_unit_test(overrides_and_what_stays_f32),
         cmocka_unit_test(mixes_and_fallbacks), cmocka_unit_test(importance_survives_files_and_stops),
         cmocka_unit_test(importance_is_the_mean_square), cmocka_unit_test(importance_lowers_the_divergence),
-        cmocka_unit_test(only_like_vocabularies_compare),
+        cmocka_unit_test(only_like_vocabularies_compare), cmocka_unit_test(channels_of_integers),
+        cmocka_unit_test(damaged_channels_are_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
