@@ -4,6 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
+/* Messages are UTF-8 whatever was put into them: bytes of a name that is none, or of a text cut by a precision, become '?'. */
+static void make_valid(char *text) {
+    int32_t cp;
+    for (size_t n = strlen(text); n > 0;) {
+        const size_t used = utf8_decode(text, n, &cp);
+        if (cp < 0) memset(text, '?', used);
+        text += used;
+        n -= used;
+    }
+}
+
 static bool fail_va(ern_err *e, enum ern_code code, int line, int column, const char *fmt,
                     va_list args) {
     if (!e) return false;
@@ -15,6 +28,7 @@ static bool fail_va(ern_err *e, enum ern_code code, int line, int column, const 
         while (cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
         memcpy(text + cut, "...", 4);
     }
+    make_valid(text);
     e->code = code;
     e->line = line;
     e->column = column;

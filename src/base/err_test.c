@@ -51,9 +51,18 @@ static void codes_have_names(void **state) {
     assert_int_equal(ern_code_http((enum ern_code)-1), 500);
 }
 
+static void test_messages_are_utf8(void **state) {
+    (void)state;
+    ern_err e = { 0 };
+    ern_fail(&e, ERN_ARG, "%.4s and %s", "ab\xC3\xA9\xE4\xB8\xAD", "\xFF\xFE!");
+    assert_string_equal(e.text, "ab\xC3\xA9 and ?\?!");
+    ern_fail(&e, ERN_ARG, "%.3s", "ab\xC3\xA9");
+    assert_string_equal(e.text, "ab?");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fills_and_returns_false), cmocka_unit_test(may_quote_itself),
+        cmocka_unit_test(fills_and_returns_false), cmocka_unit_test(test_messages_are_utf8), cmocka_unit_test(may_quote_itself),
         cmocka_unit_test(long_text_is_cut_between_characters), cmocka_unit_test(codes_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

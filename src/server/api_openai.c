@@ -23,11 +23,11 @@ struct wishes {
 
 #define AT(member) offsetof(struct wishes, member)
 static const param_spec specs[] = {
-    { "messages", PARAM_ARRAY, .low = 0, .high = 100000, .offset = AT(messages), .help = "the conversation" },
+    { "messages", PARAM_ARRAY, .low = 0, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT, .help = "the conversation" },
     { "max_completion_tokens", PARAM_INT, .low = 1, .high = 1e9, .offset = AT(max_completion), .help = "longest answer, reasoning included" },
     { "logprobs", PARAM_FLAG, .offset = AT(logprobs) },
     { "top_logprobs", PARAM_INT, .low = 0, .high = ERN_MAX_LOGPROBS, .offset = AT(top_logprobs) },
-    { "tools", PARAM_ARRAY, .low = 0, .high = MAX_TOOLS, .offset = AT(tools) },
+    { "tools", PARAM_ARRAY, .low = 0, .high = MAX_TOOLS, .offset = AT(tools), .items = PARAM_OBJECT },
     { "tool_choice", PARAM_STRING | PARAM_OBJECT, .offset = AT(tool_choice),
       .help = "none, auto, required, or {\"type\": \"function\", \"function\": {\"name\"}}" },
     { "parallel_tool_calls", PARAM_FLAG, .offset = AT(parallel) },
@@ -38,7 +38,7 @@ static const param_spec specs[] = {
     { "enable_thinking", PARAM_FLAG, .offset = AT(thinks) },
     { "chat_template", PARAM_STRING, .offset = AT(chat_template), .help = "Jinja text instead of the model's template" },
     { "chat_template_kwargs", PARAM_OBJECT, .offset = AT(template_vars), .help = "more variables of the template" },
-    { "prompt_token_ids", PARAM_ARRAY, .low = 1, .high = 1e7, .offset = AT(prompt_ids), .help = "the prompt as ids, instead of messages" },
+    { "prompt_token_ids", PARAM_ARRAY, .low = 1, .high = 1e7, .offset = AT(prompt_ids), .items = PARAM_INT, .help = "the prompt as ids, instead of messages" },
     { "prompt_cache_key", PARAM_STRING, .offset = AT(cache_key), .help = "known beginnings are found without it" },
     { "safety_identifier", PARAM_STRING, .offset = AT(safety_id) },
     { "store", PARAM_FLAG, .only = "false", .why = "chat completions are not stored; /v1/responses are" },

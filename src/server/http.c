@@ -512,6 +512,18 @@ static void preflight(http_request *r) {
     r->is_rejected = true;
 }
 
+/* The methods that the path has. */
+static void add_allowed(http_request *r) {
+    char list[64] = "";
+    size_t n = 0;
+    for (const http_route *at = r->h->routes; at->method; at++) {
+        if (fits(r, at->path, r->path) && n + strlen(at->method) + 3 < sizeof list)
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", at->method);
+        forget_parts(r);
+    }
+    http_add_header(r, "Allow", list);
+}
+
 /* The head is read: route, permission, size. A reply here means that the body is thrown away. */
 static void begin(http_request *r) {
     ern_err why = { 0 };
@@ -522,6 +534,7 @@ static void begin(http_request *r) {
     if (!r->route) {
         ern_fail(&why, is_path_known ? ERN_METHOD : ERN_NOTFOUND, is_path_known ? "%s is not a method of %s"
                  : "%s %s: no such thing here", r->method, r->path);
+        if (is_path_known) add_allowed(r);
         reject(r, &why, 0);
     } else if (is_declared_too_large(r, &why) || (r->h->o.admit && !r->h->o.admit(r->h->o.ctx, r, r->route, &r->user,
             &retry_after_s, &why)))

@@ -8,7 +8,17 @@
 #include "server/api_openai.h"
 #include "server/server_int.h"
 
+/* The tables of APIs that keep them to themselves but for this. */
+extern const param_table anthropic_messages_table, anthropic_count_table, ollama_chat_table, ollama_generate_table,
+    ollama_show_table, ollama_embed_table;
+
 static const openapi_operation operations[] = {
+    { "POST", "/v1/messages", "The next message of a conversation, Anthropic's form", &anthropic_messages_table, true },
+    { "POST", "/v1/messages/count_tokens", "How many tokens that would be", &anthropic_count_table, false },
+    { "POST", "/api/chat", "The next message of a conversation, Ollama's form", &ollama_chat_table, false },
+    { "POST", "/api/generate", "A text goes on, Ollama's form", &ollama_generate_table, false },
+    { "POST", "/api/show", "One model, Ollama's form", &ollama_show_table, false },
+    { "POST", "/api/embed", "Texts as vectors, Ollama's form", &ollama_embed_table, false },
     { "POST", "/v1/chat/completions", "The next message of a conversation", &api_chat_table, true },
     { "POST", "/v1/completions", "Texts go on", &api_completions_table, true },
     { "POST", "/v1/embeddings", "Texts as vectors", &api_embeddings_table, false },
@@ -70,7 +80,7 @@ static json_t *path_parameters(const char *path) {
     return list;
 }
 
-static json_t *operation_json(const http_route *r, const openapi_operation *o) {
+static json_t *operation_json(const http_route *r, const openapi_operation *o, bool needs_key) {
     json_t *x = json_pack("{s:s, s:o}", "summary", o ? o->summary : r->path, "responses", replies(r, o));
     json_t *parameters = path_parameters(r->path);
     if (json_array_size(parameters)) json_object_set(x, "parameters", parameters);
@@ -78,7 +88,7 @@ static json_t *operation_json(const http_route *r, const openapi_operation *o) {
     if (o && o->body)
         json_object_set_new(x, "requestBody", json_pack("{s:b, s:{s:{s:o}}}", "required", 1, "content", "application/json",
                                                         "schema", params_schema(o->body)));
-    if (r->scope) json_object_set_new(x, "security", json_pack("[{s:[]}, {s:[]}]", "bearer", "header"));
+    if (needs_key && r->scope) json_object_set_new(x, "security", json_pack("[{s:[]}, {s:[]}]", "bearer", "header"));
     return x;
 }
 
@@ -94,7 +104,7 @@ json_t *openapi_document(ern_server *s) {
             json_object_set_new(paths, r->path, json_object());
             path = json_object_get(paths, r->path);
         }
-        json_object_set_new(path, method, operation_json(r, find(r)));
+        json_object_set_new(path, method, operation_json(r, find(r), server_keys_of(s) != NULL));
     }
     json_t *error = json_pack("{s:s, s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:[ss]}, s:{s:[sss]}}, s:[ss]}}, s:[s]}", "type", "object",
                               "properties", "error", "type", "object", "properties", "message", "type", "string", "type",

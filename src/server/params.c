@@ -74,13 +74,24 @@ static bool check_range(const param_spec *s, const char *name, double x, const c
     return ern_fail(e, ERN_ARG, "%s: found %s%g, %g to %g wanted", name, what, x, s->low, s->high);
 }
 
+static bool check_items(const param_spec *s, const char *name, const json_t *list, ern_err *e) {
+    char wanted[96];
+    size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v)
+        if (s->items && (json_is_null(v) || !(s->items & kind_of(v, s->items))))
+            return ern_fail(e, ERN_ARG, "%s: item %zu: found %s, %s wanted", name, i, kind_name(v),
+                            wanted_name(s->items, wanted, sizeof wanted));
+    return true;
+}
+
 static bool check_value(const param_spec *s, const char *name, const json_t *v, unsigned kind, ern_err *e) {
     if (kind == PARAM_INT || kind == PARAM_REAL) {
         const double x = json_number_value(v);
         if (!isfinite(x)) return ern_fail(e, ERN_ARG, "%s: a finite number wanted", name);
         return check_range(s, name, x, "", e);
     }
-    if (kind == PARAM_ARRAY) return check_range(s, name, (double)json_array_size(v), "length ", e);
+    if (kind == PARAM_ARRAY) return check_range(s, name, (double)json_array_size(v), "length ", e) && check_items(s, name, v, e);
     if (kind != PARAM_STRING) return true;
     const char *text = json_string_value(v);
     if (s->choices && !is_among(s->choices, text))
@@ -155,7 +166,7 @@ bool params_read(const param_table *t, const json_t *body, void *out, char name[
 
 /* ---- schema ----------------------------------------------------------------------------------------------- */
 
-static json_t *types_of(unsigned kinds) {
+static json_t *types_of(unsigned kinds, bool may_be_null) {
     static const struct { unsigned kind; const char *name; } names[] = {
         { PARAM_FLAG, "boolean" }, { PARAM_INT, "integer" }, { PARAM_REAL, "number" }, { PARAM_STRING, "string" },
         { PARAM_OBJECT, "object" }, { PARAM_ARRAY, "array" },
@@ -163,18 +174,18 @@ static json_t *types_of(unsigned kinds) {
     json_t *list = json_array();
     for (size_t i = 0; i < PARAM_COUNT(names); i++)
         if (kinds & names[i].kind) json_array_append_new(list, json_string(names[i].name));
-    json_array_append_new(list, json_string("null"));
+    if (may_be_null) json_array_append_new(list, json_string("null"));
     return list;
 }
 
-static json_t *texts_between_bars(const char *list, bool is_json) {
+static json_t *texts_between_bars(const char *list, bool is_json, bool may_be_null) {
     json_t *out = json_array();
     for (const char *p = list; p; p = strchr(p, '|')) {
         p += *p == '|';
         const size_t n = strcspn(p, "|");
         json_array_append_new(out, is_json ? json_loadb(p, n, JSON_DECODE_ANY, NULL) : json_stringn(p, n));
     }
-    json_array_append_new(out, json_null());
+    if (may_be_null) json_array_append_new(out, json_null());
     return out;
 }
 
@@ -195,14 +206,15 @@ static void add_limits(const param_spec *s, json_t *x) {
 
 static json_t *spec_schema(const param_spec *s) {
     json_t *x = s->of ? params_schema(s->of) : json_object();
-    if (s->of) json_object_set_new(x, "type", types_of(PARAM_OBJECT));
-    else if (s->only) json_object_set_new(x, "enum", texts_between_bars(s->only, true));
+    if (s->of) json_object_set_new(x, "type", types_of(PARAM_OBJECT, !s->is_required));
+    else if (s->only) json_object_set_new(x, "enum", texts_between_bars(s->only, true, !s->is_required));
     else if (s->kinds & PARAM_REFUSED) json_object_set_new(x, "type", json_string("null"));
     else {
-        json_object_set_new(x, "type", types_of(s->kinds));
-        if (s->choices && s->kinds == PARAM_STRING) json_object_set_new(x, "enum", texts_between_bars(s->choices, false));
+        json_object_set_new(x, "type", types_of(s->kinds, !s->is_required));
+        if (s->choices && s->kinds == PARAM_STRING) json_object_set_new(x, "enum", texts_between_bars(s->choices, false, !s->is_required));
         add_limits(s, x);
     }
+    if (s->items) json_object_set_new(x, "items", json_pack("{s:o}", "type", types_of(s->items, false)));
     const char *text = s->help ? s->help : s->why;
     if (text) json_object_set_new(x, "description", json_string(text));
     return x;

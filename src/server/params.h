@@ -42,6 +42,7 @@ typedef struct {
     const char *only;           /* nothing is stored; as JSON, the values that may be given: "false", "1|null" */
     const char *why;            /* of only and REFUSED: the reason of the refusal */
     const param_table *of;      /* OBJECT: its members */
+    unsigned items;             /* ARRAY: what each may be; 0: anything */
     bool is_required;
     const char *help;           /* for the OpenAPI document */
 } param_spec;

@@ -34,6 +34,9 @@ def check_malformed(h):
     want(s.get("/nothing").status, 404)
     want(s.request("DELETE", CHAT).status, 405)
     want(s.get("/v1/models/none").status, 404)
+    want(s.get("/v1/models/" + "%CE%A9" * 150).status, 404)
+    want(s.get("/v1/models/x" + "%CE%A9" * 150).status, 404)
+    want(s.request("DELETE", CHAT).headers["Allow"], "POST")
     s.raw(b"GARBAGE\r\n\r\n", 1)
     want(s.get("/health").json()["status"], "ok")
 
