@@ -165,7 +165,8 @@ static bool add_assistant(translation *t, const json_t *content, const char *pla
     }
     if (!ok) goto out;
     message = json_pack("{s:s, s:o}", "role", "assistant", "content", json_stringn(text.data ? text.data : "", text.len));
-    if (message && thinking.len) json_object_set_new(message, "reasoning_content", json_stringn(thinking.data, thinking.len));
+    if (message && thinking.len) json_object_set_new(message, "reasoning_content",
+        json_stringn(thinking.data, thinking.len));
     if (message && json_array_size(calls)) json_object_set(message, "tool_calls", calls);
     ok = put(t, message);
 out:
@@ -224,7 +225,8 @@ static json_t *tool_of(const json_t *tool, size_t i, ern_err *e) {
            *strict = json_object_get(tool, "strict");
     snprintf(place, sizeof place, "tools.%zu", i);
     if (type && strcmp(type, "custom") != 0) {
-        ern_fail(e, ERN_ARG, "%s.type: \"%.60s\" is not run here; only tools of your own (custom) are supported", place, type);
+        ern_fail(e, ERN_ARG, "%s.type: \"%.60s\" is not run here; only tools of your own (custom) are supported", place,
+            type);
         return NULL;
     }
     if (!name || !*name || !json_is_object(schema)) {

@@ -108,7 +108,8 @@ static void release_answer(void *object) {
 
 static json_t *error_json(http_request *r, const ern_err *why) {
     static const struct { int status; const char *type; } types[] = {
-        { 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" }, { 413, "request_too_large" },
+        { 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" },
+            { 413, "request_too_large" },
         { 429, "rate_limit_error" }, { 503, "overloaded_error" },
     };
     const int status = api_status(why);
@@ -131,7 +132,8 @@ static json_t *usage_json(const job_event *ev) {
 }
 
 static json_t *message_json(const answer *a, json_t *content, json_t *reason, json_t *stop, const job_event *ev) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "id", a->id, "type", "message", "role", "assistant", "model",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "id", a->id, "type", "message", "role", "assistant",
+        "model",
                      a->model, "content", content, "stop_reason", reason, "stop_sequence", stop, "usage", usage_json(ev));
 }
 
@@ -160,7 +162,8 @@ static void send_stop(answer *a, json_t *block) {
 
 static void close_block(answer *a) {
     const char *text = a->text.data ? a->text.data : "";
-    if (a->open == BLOCK_TEXT) send_stop(a, json_pack("{s:s, s:o}", "type", "text", "text", json_stringn(text, a->text.len)));
+    if (a->open == BLOCK_TEXT) send_stop(a, json_pack("{s:s, s:o}", "type", "text", "text",
+        json_stringn(text, a->text.len)));
     if (a->open == BLOCK_THINKING) {
         char signature[65];         /* shows that a thought comes back as it was; nothing asks for it */
         ern_sha256 sha;
@@ -185,7 +188,8 @@ static void add_text(answer *a, enum block_kind kind, const job_event *ev) {
                    : json_pack("{s:s, s:s, s:s}", "type", "thinking", "thinking", "", "signature", ""));
     }
     buf_add(&a->text, ev->text, ev->n_bytes, NULL);
-    send_delta(a, is_text ? "text_delta" : "thinking_delta", is_text ? "text" : "thinking", json_stringn(ev->text, ev->n_bytes));
+    send_delta(a, is_text ? "text_delta" : "thinking_delta", is_text ? "text" : "thinking",
+        json_stringn(ev->text, ev->n_bytes));
 }
 
 static void add_call(answer *a, const job_event *ev) {
@@ -322,7 +326,8 @@ static bool fill(const struct wishes *w, job_params *p, pieces *x, ern_err *e) {
 static answer *answer_new(ern_server *s, http_request *r, const struct wishes *w, const char *model, ern_err *e) {
     answer *a = mem_zalloc(1, sizeof *a, "answer", e);
     if (!a) return NULL;
-    *a = (answer){ .s = s, .r = r, .stops = w->stop_sequences, .streams = w->streams.v, .max_tokens = (size_t)w->max_tokens.v };
+    *a = (answer){ .s = s, .r = r, .stops = w->stop_sequences, .streams = w->streams.v,
+        .max_tokens = (size_t)w->max_tokens.v };
     api_new_id(s, "msg_", a->id, sizeof a->id);
     a->content = json_array();
     a->model = mem_strndup(model, strlen(model), e);

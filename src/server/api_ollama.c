@@ -31,7 +31,8 @@ static const param_spec option_specs[] = {
     { "top_p", PARAM_REAL, 0, 1, AT(top_p) },
     { "min_p", PARAM_REAL, 0, 1, AT(min_p) },
     { "seed", PARAM_INT, AT(seed) },
-    { "num_predict", PARAM_INT, UNTIL_FULL, 1e9, AT(num_predict), .help = "most tokens; -1 and -2: until the context is full" },
+    { "num_predict", PARAM_INT, UNTIL_FULL, 1e9, AT(num_predict),
+        .help = "most tokens; -1 and -2: until the context is full" },
     { "num_ctx", PARAM_INT, 1, 1e9, AT(num_ctx), .help = "at most what the server was started with" },
     { "stop", PARAM_STRING | PARAM_ARRAY, 0, 1000, AT(stop) },
     { "repeat_penalty", PARAM_REAL, 0.01, 10, AT(repeat_penalty), .help = "over the whole context" },
@@ -132,11 +133,13 @@ static void release_answer(void *object) {
     free(a);
 }
 
-static json_t *chunk_json(const answer *a, const char *text, size_t n, const char *thinking, size_t n_thinking, json_t *calls) {
+static json_t *chunk_json(const answer *a, const char *text, size_t n, const char *thinking, size_t n_thinking,
+    json_t *calls) {
     char when[WIRE_TIME_BYTES];
     wire_time(wire_now(), when);
     json_t *o = json_pack("{s:s, s:s}", "model", a->model, "created_at", when);
-    json_t *to = a->is_chat ? json_pack("{s:s, s:o}", "role", "assistant", "content", json_stringn(text, n)) : json_incref(o);
+    json_t *to = a->is_chat ? json_pack("{s:s, s:o}", "role", "assistant", "content", json_stringn(text, n))
+        : json_incref(o);
     if (!a->is_chat && o) json_object_set_new(o, "response", json_stringn(text, n));
     if (to && n_thinking) json_object_set_new(to, "thinking", json_stringn(thinking, n_thinking));
     if (to && json_array_size(calls)) json_object_set(to, "tool_calls", calls);
@@ -260,7 +263,8 @@ static json_t *message_of(const json_t *m, size_t i, ern_err *e) {
         while (known[k] && strcmp(known[k], key) != 0) k++;
         const bool is_image = strcmp(key, "images") == 0 && json_array_size(v);
         if ((!known[k] && !json_is_null(v)) || is_image) {
-            ern_fail(e, ERN_ARG, "messages[%zu].%.60s is not supported%s", i, key, is_image ? ": this model reads text" : " here");
+            ern_fail(e, ERN_ARG, "messages[%zu].%.60s is not supported%s", i, key, is_image ? ": this model reads text"
+                : " here");
             json_decref(out);
             return NULL;
         }
@@ -293,7 +297,8 @@ static bool choose_format(const struct wishes *w, job_params *p, pieces *x, ern_
     const char *name = json_string_value(w->format);
     if (!w->format || (name && !*name)) return true;
     if (name && strcmp(name, "json") != 0) return ern_fail(e, ERN_ARG,
-                                                           "format: found \"%.40s\", \"json\" or a JSON Schema wanted", name);
+                                                           "format: found \"%.40s\", \"json\" or a JSON Schema wanted",
+                                                               name);
     p->has_constraint = true;
     p->constraint_kind = name ? CONSTRAIN_JSON_OBJECT : CONSTRAIN_SCHEMA;
     if (name) return true;
@@ -353,7 +358,8 @@ static bool fill(const struct wishes *w, job_params *p, pieces *x, ern_err *e) {
     return true;
 }
 
-static answer *answer_new(ern_server *s, http_request *r, const struct wishes *w, bool is_chat, const char *model, double began,
+static answer *answer_new(ern_server *s, http_request *r, const struct wishes *w, bool is_chat, const char *model,
+    double began,
                           ern_err *e) {
     answer *a = mem_zalloc(1, sizeof *a, "answer", e);
     if (!a) return NULL;

@@ -36,7 +36,8 @@ bool ollama_duration(const json_t *v, double *seconds, ern_err *e) {
         sum += x * units[k].seconds;
         at = end + strlen(units[k].unit);
     }
-    if (!at || *at || at == text) return ern_fail(e, ERN_ARG, "keep_alive: found \"%.40s\", seconds or a text like \"5m\" wanted",
+    if (!at || *at || at == text) return ern_fail(e, ERN_ARG,
+        "keep_alive: found \"%.40s\", seconds or a text like \"5m\" wanted",
                                                   text ? text : "");
     *seconds = sign * sum;
     return true;
@@ -52,7 +53,12 @@ bool ollama_keep(ern_server *s, server_model *m, const json_t *keep_alive, ern_e
 
 /* ---- what a model is ---------------------------------------------------------------------------------- */
 
-typedef struct { size_t n_bytes; double modified; char digest[65], parameters[24]; const char *format, *family, *level; } facts;
+typedef struct {
+    size_t n_bytes;
+    double modified;
+    char digest[65], parameters[24];
+    const char *format, *family, *level;
+} facts;
 
 /* The type that most of the weights have. */
 static const char *main_type(const ern_source *src) {
@@ -126,7 +132,11 @@ static json_t *listed(ern_server *s, bool only_open) {
 
 static void tags(void *ctx, http_request *r) { http_reply_json(r, 200, listed(ctx, false)); }
 static void ps(void *ctx, http_request *r) { http_reply_json(r, 200, listed(ctx, true)); }
-static void version(void *ctx, http_request *r) { (void)ctx; http_reply_json(r, 200, json_pack("{s:s}", "version", ERN_VERSION)); }
+
+static void version(void *ctx, http_request *r) {
+    (void)ctx;
+    http_reply_json(r, 200, json_pack("{s:s}", "version", ERN_VERSION));
+}
 
 /* ---- show --------------------------------------------------------------------------------------------- */
 
@@ -134,7 +144,8 @@ struct show_wishes { const char *model, *name; param_flag is_verbose; };
 
 static const param_spec show_specs[] = {
     { "model", PARAM_STRING, 1, 4096, .offset = offsetof(struct show_wishes, model) },
-    { "name", PARAM_STRING, 1, 4096, .offset = offsetof(struct show_wishes, name), .help = "the same, as older clients say it" },
+    { "name", PARAM_STRING, 1, 4096, .offset = offsetof(struct show_wishes, name),
+        .help = "the same, as older clients say it" },
     { "verbose", PARAM_FLAG, .offset = offsetof(struct show_wishes, is_verbose) },
 };
 const param_table ollama_show_table = { show_specs, PARAM_COUNT(show_specs), NULL };
@@ -153,10 +164,12 @@ static json_t *info_json(const ern_config *c) {
     const char *arch = config_arch_name(c);
     const struct { const char *key; size_t v; } numbers[] = {
         { "context_length", c->max_positions }, { "embedding_length", c->hidden }, { "block_count", c->n_layers },
-        { "feed_forward_length", c->ffn }, { "attention.head_count", c->n_heads }, { "attention.head_count_kv", c->n_kv_heads },
+        { "feed_forward_length", c->ffn }, { "attention.head_count", c->n_heads },
+            { "attention.head_count_kv", c->n_kv_heads },
         { "vocab_size", c->n_vocab },
     };
-    json_t *o = json_pack("{s:s, s:I}", "general.architecture", arch, "general.parameter_count", (json_int_t)config_n_params(c));
+    json_t *o = json_pack("{s:s, s:I}", "general.architecture", arch, "general.parameter_count",
+        (json_int_t)config_n_params(c));
     for (size_t i = 0; o && i < PARAM_COUNT(numbers); i++) {
         char key[96];
         snprintf(key, sizeof key, "%.40s.%s", arch, numbers[i].key);
@@ -220,7 +233,8 @@ static const param_spec embeddings_specs[] = {
 };
 const param_table ollama_embeddings_table = { embeddings_specs, PARAM_COUNT(embeddings_specs), NULL };
 
-static json_t *embedding_json(const server_model *m, const char *text, size_t n_bytes, size_t n_wanted, size_t *n_tokens, ern_err *e) {
+static json_t *embedding_json(const server_model *m, const char *text, size_t n_bytes, size_t n_wanted, size_t *n_tokens,
+    ern_err *e) {
     const size_t n = ern_engine_n_embed(m->eng), n_out = n_wanted ? n_wanted : n;
     ern_tokens ids = { 0 };
     float *v = mem_zalloc(n, sizeof *v, "embedding", e);
@@ -271,7 +285,8 @@ static void reply_embeddings(ern_server *s, http_request *r, const param_table *
     ok = ok && (list = embeddings_of(m, input, (size_t)w.dimensions.v, &n_tokens, &why.e));
     if (!ok) ollama_refuse(r, &why.e);
     else if (is_old) http_reply_json(r, 200, json_pack("{s:O}", "embedding", json_array_get(list, 0)));
-    else http_reply_json(r, 200, json_pack("{s:s, s:O, s:I, s:I, s:I}", "model", w.model, "embeddings", list, "total_duration",
+    else http_reply_json(r, 200, json_pack("{s:s, s:O, s:I, s:I, s:I}", "model", w.model, "embeddings", list,
+        "total_duration",
                          (json_int_t)llround((api_now() - began) * NS_PER_S), "load_duration",
                          (json_int_t)llround((opened - began) * NS_PER_S), "prompt_eval_count", (json_int_t)n_tokens));
     if (ok) api_charge(s, r, n_tokens);

@@ -46,7 +46,8 @@ static const param_table stream_table = { stream_specs, PARAM_COUNT(stream_specs
 
 static const param_spec specs[] = {
     { "model", PARAM_STRING, AT(model), .help = "which model; the first that is served otherwise" },
-    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .is_required = true, .help = "a text, or items: message, function_call, "
+    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .is_required = true,
+        .help = "a text, or items: message, function_call, "
       "function_call_output, reasoning" },
     { "instructions", PARAM_STRING, AT(instructions), .help = "of the system; not taken over from earlier responses" },
     { "previous_response_id", PARAM_STRING, 1, 256, AT(previous), .help = "the stored response that this one goes on from" },
@@ -61,11 +62,13 @@ static const param_spec specs[] = {
     { "include", PARAM_ARRAY, 0, 16, AT(include), .help = WITH_LOGPROBS },
     { "metadata", PARAM_OBJECT, AT(metadata), .help = "up to 16 texts, given back" },
     { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .help = "of type function" },
-    { "tool_choice", PARAM_STRING | PARAM_OBJECT, AT(tool_choice), .help = "none, auto, required, or {type: function, name}" },
+    { "tool_choice", PARAM_STRING | PARAM_OBJECT, AT(tool_choice),
+        .help = "none, auto, required, or {type: function, name}" },
     { "parallel_tool_calls", PARAM_FLAG, AT(is_parallel) },
     { "text", PARAM_OBJECT, .of = &text_table },
     { "reasoning", PARAM_OBJECT, .of = &reasoning_table },
-    { "truncation", PARAM_STRING, AT(truncation), .choices = "disabled|auto", .help = "auto: whole turns go, the oldest first; "
+    { "truncation", PARAM_STRING, AT(truncation), .choices = "disabled|auto",
+        .help = "auto: whole turns go, the oldest first; "
       "dropped_turns says how many" },
     { "user", PARAM_STRING, AT(user) },
     { "safety_identifier", PARAM_STRING, AT(safety_id) },
@@ -86,7 +89,8 @@ static bool check_lists(const struct wishes *w, bool *wants_logprobs, api_error 
     json_t *v;
     const char *key;
     json_array_foreach(w->include, i, v) {
-        if (!is_text(json_string_value(v), WITH_LOGPROBS)) return api_fail(why, "include", "\"%.60s\" is not supported: only "
+        if (!is_text(json_string_value(v), WITH_LOGPROBS))
+            return api_fail(why, "include", "\"%.60s\" is not supported: only "
                                                                            WITH_LOGPROBS, json_string_value(v)
                                                                            ? json_string_value(v) : "(no text)");
         *wants_logprobs = true;
@@ -110,7 +114,8 @@ static bool choose_tools(const struct wishes *w, job_params *p, api_error *why) 
         if (is_text(name, choices[i].name)) { p->tool_choice = choices[i].choice; return true; }
     if (name) return api_fail(why, "tool_choice", "found \"%.40s\", none, auto or required wanted", name);
     if (!is_text(type, "function") || !text_of(w->tool_choice, "name"))
-        return api_fail(why, "tool_choice", "type \"%.40s\" is not supported: {\"type\": \"function\", \"name\"} wanted", type
+        return api_fail(why, "tool_choice", "type \"%.40s\" is not supported: {\"type\": \"function\", \"name\"} wanted",
+            type
                         ? type : "(none)");
     p->tool_choice = TOOLS_NAMED;
     p->tool_name = text_of(w->tool_choice, "name");
@@ -122,7 +127,8 @@ static bool choose_format(const struct wishes *w, job_params *p, char **schema, 
     const json_t *given = json_object_get(w->format, "schema");
     if (!w->format || is_text(type, "text")) return true;
     const bool is_schema = is_text(type, "json_schema");
-    if (!is_schema && !is_text(type, "json_object")) return api_fail(why, "text.format.type", "found \"%.40s\", text, json_object "
+    if (!is_schema && !is_text(type, "json_object"))
+        return api_fail(why, "text.format.type", "found \"%.40s\", text, json_object "
                                                                      "or json_schema wanted", type ? type : "(none)");
     if (is_schema && !json_is_object(given)) return api_fail(why, "text.format.schema", "a JSON Schema wanted");
     p->has_constraint = true;
@@ -154,13 +160,16 @@ static json_t *text_or_null(const char *s) { return s ? json_string(s) : json_nu
 static json_t *number_or_null(param_int v) { return v.is_given ? json_integer(v.v) : json_null(); }
 
 /* A response with nothing in it yet: what was asked, said back. */
-static json_t *response_json(ern_server *s, const struct wishes *w, const char *model, const ern_sampling *o, bool is_stored) {
+static json_t *response_json(ern_server *s, const struct wishes *w, const char *model, const ern_sampling *o,
+    bool is_stored) {
     char id[64];
     api_new_id(s, "resp_", id, sizeof id);
-    json_t *x = json_pack("{s:s, s:s, s:I, s:s, s:b, s:n, s:n, s:n, s:s, s:[], s:n, s:b, s:b, s:f, s:f, s:s, s:s}", "id", id, "object",
+    json_t *x = json_pack("{s:s, s:s, s:I, s:s, s:b, s:n, s:n, s:n, s:s, s:[], s:n, s:b, s:b, s:f, s:f, s:s, s:s}", "id",
+        id, "object",
                           "response", "created_at", (json_int_t)wire_now(), "status", w->is_background.v ? "queued"
                           : "in_progress", "background", w->is_background.v, "error", "incomplete_details", "completed_at",
-                          "model", model, "output", "usage", "parallel_tool_calls", !w->is_parallel.is_given || w->is_parallel.v,
+                          "model", model, "output", "usage", "parallel_tool_calls", !w->is_parallel.is_given ||
+                              w->is_parallel.v,
                           "store", is_stored, "temperature", (double)o->temperature, "top_p", (double)o->top_p, "truncation",
                           w->truncation ? w->truncation : "disabled", "service_tier", "default");
     const struct { const char *key; json_t *v; } more[] = {
@@ -193,7 +202,8 @@ static void free_pieces(pieces *x) {
 
 static bool fill(ern_server *s, http_request *r, const struct wishes *w, job_params *p, pieces *x, api_error *why) {
     bool wants_logprobs = false;
-    if (!check_lists(w, &wants_logprobs, why) || !choose_tools(w, p, why) || !choose_format(w, p, &x->schema, why)) return false;
+    if (!check_lists(w, &wants_logprobs, why) || !choose_tools(w, p, why) || !choose_format(w, p, &x->schema, why))
+        return false;
     choose_sampling(w, p);
     p->wants_logprobs = wants_logprobs || w->top_logprobs.v > 0;
     if (!(x->items = responses_items(s, w->input, why))) return false;
@@ -213,12 +223,14 @@ static bool fill(ern_server *s, http_request *r, const struct wishes *w, job_par
     return true;
 }
 
-static bool start(ern_server *s, http_request *r, const struct wishes *w, job_params *p, pieces *x, const char *model, api_error *why) {
+static bool start(ern_server *s, http_request *r, const struct wishes *w, job_params *p, pieces *x, const char *model,
+    api_error *why) {
     const bool is_stored = !w->stores.is_given || w->stores.v;
     if (w->is_background.v && !is_stored) return api_fail(why, "background", "needs store: true");
     if (w->is_background.v && w->streams.v) return api_fail(why, "background", "not together with stream here");
     if (!fill(s, r, w, p, x, why)) return false;
-    const responses_plan plan = { .response = response_json(s, w, model, &p->sampling, is_stored), .input = json_incref(x->items),
+    const responses_plan plan = { .response = response_json(s, w, model, &p->sampling, is_stored),
+        .input = json_incref(x->items),
                                   .previous = w->previous, .max_tokens = p->sampling.max_tokens, .streams = w->streams.v,
                                   .is_stored = is_stored, .is_background = w->is_background.v };
     if (!plan.response) {

@@ -72,7 +72,8 @@ static void cancel(void *ctx, http_request *r) {
     if (entry && !is_background) api_fail(&why, "id", "only a response in the background can be cancelled");
     if (!entry || !is_background) api_refuse(r, &why);
     else {
-        if (store_cancel(api_store(s), id, responses_tenant(r))) json_object_set_new(response, "status", json_string("cancelled"));
+        if (store_cancel(api_store(s), id, responses_tenant(r)))
+            json_object_set_new(response, "status", json_string("cancelled"));
         http_reply_json(r, 200, json_incref(response));
     }
     json_decref(entry);
@@ -117,12 +118,14 @@ static void input_items(void *ctx, http_request *r) {
     const bool is_ascending = order && strcmp(order, "asc") == 0;
     json_t *entry = NULL, *all = NULL, *data = NULL;
     bool ok = read_limit(r, &limit, &why);
-    if (ok && order && !is_ascending && strcmp(order, "desc") != 0) ok = api_fail(&why, "order", "found \"%.20s\", asc or desc wanted", order);
+    if (ok && order && !is_ascending && strcmp(order, "desc") != 0)
+        ok = api_fail(&why, "order", "found \"%.20s\", asc or desc wanted", order);
     ok = ok && (entry = store_get(api_store(s), http_part(r, "id"), responses_tenant(r), &why.e));
     const char *previous = json_string_value(json_object_get(entry, "previous"));
     ok = ok && (all = previous ? store_chain(api_store(s), previous, responses_tenant(r), &why.e) : json_array());
     ok = ok && json_array_extend(all, json_object_get(entry, "input")) == 0;
-    if (ok && !(data = page_of(all, is_ascending, after, limit, &has_more))) ok = api_fail(&why, "after", "no item has the id \"%.60s\"", after);
+    if (ok && !(data = page_of(all, is_ascending, after, limit, &has_more)))
+        ok = api_fail(&why, "after", "no item has the id \"%.60s\"", after);
     if (ok) {
         const json_t *first = json_array_get(data, 0), *last = json_array_get(data, json_array_size(data) - 1);
         http_reply_json(r, 200, json_pack("{s:s, s:O, s:s?, s:s?, s:b}", "object", "list", "data", data, "first_id",

@@ -22,7 +22,8 @@ static bool check_part(const json_t *part, const char *place, api_error *why) {
     const char *type = text_of(part, "type");
     size_t k = 0;
     while (k < PARAM_COUNT(kinds) && !is_text(type, kinds[k])) k++;
-    if (k == PARAM_COUNT(kinds)) return api_fail(why, place, "type \"%.40s\" is not supported by this model; it reads text", type
+    if (k == PARAM_COUNT(kinds)) return api_fail(why, place,
+        "type \"%.40s\" is not supported by this model; it reads text", type
                                                  ? type : "(none)");
     const char *member = is_text(type, "refusal") ? "refusal" : "text";
     if (!json_is_string(json_object_get(part, member))) return api_fail(why, place, "%s: a string wanted", member);
@@ -48,7 +49,8 @@ static json_t *message_item(const json_t *item, const char *place, api_error *wh
         return NULL;
     }
     json_t *parts = parts_of(json_object_get(item, "content"), is_own ? "output_text" : "input_text", place, why);
-    return parts ? json_pack("{s:s, s:s, s:s, s:o}", "type", "message", "status", "completed", "role", role, "content", parts)
+    return parts ? json_pack("{s:s, s:s, s:s, s:o}", "type", "message", "status", "completed", "role", role, "content",
+        parts)
            : NULL;
 }
 
@@ -56,7 +58,8 @@ static json_t *call_item(const json_t *item, const char *place, api_error *why) 
     json_t *id = json_object_get(item, "call_id"), *name = json_object_get(item, "name"),
            *arguments = json_object_get(item, "arguments");
     if (json_is_string(id) && json_is_string(name) && json_is_string(arguments))
-        return json_pack("{s:s, s:s, s:O, s:O, s:O}", "type", "function_call", "status", "completed", "call_id", id, "name", name,
+        return json_pack("{s:s, s:s, s:O, s:O, s:O}", "type", "function_call", "status", "completed", "call_id", id,
+            "name", name,
                          "arguments", arguments);
     api_fail(why, place, "a function_call has call_id, name and arguments as strings");
     return NULL;
@@ -84,7 +87,10 @@ static json_t *reasoning_item(const json_t *item, const char *place, api_error *
 }
 
 static json_t *item_of(ern_server *s, const json_t *item, size_t i, api_error *why) {
-    static const struct { const char *type, *prefix; json_t *(*read)(const json_t *, const char *, api_error *); } kinds[] = {
+    static const struct {
+        const char *type, *prefix;
+        json_t *(*read)(const json_t *item, const char *place, api_error *why);
+    } kinds[] = {
         { "message", "msg_", message_item }, { "function_call", "fc_", call_item },
         { "function_call_output", "fco_", output_item }, { "reasoning", "rs_", reasoning_item },
     };
@@ -182,7 +188,8 @@ static bool add_call(gathering *g, const json_t *item) {
     if (!json_object_get(m, "tool_calls")) json_object_set_new(m, "tool_calls", json_array());
     json_object_set(g->names, json_string_value(id), name);
     return json_array_append_new(json_object_get(m, "tool_calls"), json_pack("{s:O, s:s, s:{s:O, s:O}}", "id", id, "type",
-                                 "function", "function", "name", name, "arguments", json_object_get(item, "arguments"))) == 0;
+                                 "function", "function", "name", name, "arguments",
+                                     json_object_get(item, "arguments"))) == 0;
 }
 
 static bool add_output(gathering *g, const json_t *item, api_error *why) {
@@ -191,7 +198,8 @@ static bool add_output(gathering *g, const json_t *item, api_error *why) {
                                json_string_value(id));
     json_t *text = joined(json_object_get(item, "output"));
     g->open = NULL;
-    return text && json_array_append_new(g->out, json_pack("{s:s, s:O, s:O, s:o}", "role", "tool", "tool_call_id", id, "name",
+    return text && json_array_append_new(g->out, json_pack("{s:s, s:O, s:O, s:o}", "role", "tool", "tool_call_id", id,
+        "name",
                                          name, "content", text)) == 0;
 }
 

@@ -7,7 +7,8 @@
 /* input (a string or items) as stored items, each with an id and its content as parts; new. */
 json_t *responses_items(ern_server *s, const json_t *input, api_error *why);
 
-/* instructions (may be NULL) and items as messages, new. Reasoning, text and calls that follow each other are one message. */
+/* instructions (may be NULL) and items as messages, new. Reasoning, text and calls that follow each other are one
+ * message. */
 json_t *responses_messages(const char *instructions, const json_t *items, api_error *why);
 
 /* [{type: "function", name, ...}] as [{type: "function", function: {name, ...}}], new. */

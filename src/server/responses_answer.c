@@ -24,7 +24,8 @@ struct responses_answer {
     char item_id[64];
     ern_buf text;
     json_t *logprobs;
-    pthread_mutex_t lock;                   /* of running and is_cancelled; events of a background answer wait for its start */
+    /* of running and is_cancelled; events of a background answer wait for its start */
+    pthread_mutex_t lock;
     api_running *running;
     bool is_cancelled;
 };
@@ -47,7 +48,8 @@ static void release_answer(void *object) {
 responses_answer *responses_answer_new(ern_server *s, http_request *r, const responses_plan *plan, ern_err *e) {
     responses_answer *a = mem_zalloc(1, sizeof *a, "response", e);
     if (!a) { json_decref(plan->response); json_decref(plan->input); return NULL; }
-    *a = (responses_answer){ .s = s, .r = r, .response = plan->response, .input = plan->input, .max_tokens = plan->max_tokens,
+    *a = (responses_answer){ .s = s, .r = r, .response = plan->response, .input = plan->input,
+        .max_tokens = plan->max_tokens,
                              .streams = plan->streams, .is_stored = plan->is_stored, .is_background = plan->is_background };
     a->output = json_object_get(a->response, "output");
     a->id = json_string_value(json_object_get(a->response, "id"));
@@ -69,7 +71,9 @@ static void send(responses_answer *a, const char *type, json_t *members) {
     else json_decref(o);
 }
 
-static void send_response(responses_answer *a, const char *type) { send(a, type, json_pack("{s:O}", "response", a->response)); }
+static void send_response(responses_answer *a, const char *type) {
+    send(a, type, json_pack("{s:O}", "response", a->response));
+}
 
 static json_int_t at(const responses_answer *a) { return (json_int_t)json_array_size(a->output); }
 
@@ -91,7 +95,8 @@ static json_t *part_json(const responses_answer *a, bool is_empty) {
     const char *text = a->text.data && !is_empty ? a->text.data : "";
     const size_t n = is_empty ? 0 : a->text.len;
     if (a->open == ITEM_REASONING) return json_pack("{s:s, s:o}", "type", "reasoning_text", "text", json_stringn(text, n));
-    return json_pack("{s:s, s:o, s:[], s:o}", "type", "output_text", "text", json_stringn(text, n), "annotations", "logprobs",
+    return json_pack("{s:s, s:o, s:[], s:o}", "type", "output_text", "text", json_stringn(text, n), "annotations",
+        "logprobs",
                      logprobs_of(is_empty ? NULL : a->logprobs));
 }
 
@@ -99,7 +104,8 @@ static json_t *part_json(const responses_answer *a, bool is_empty) {
 static json_t *item_json(const responses_answer *a, const char *status, json_t *content) {
     if (a->open == ITEM_REASONING) return json_pack("{s:s, s:s, s:[], s:o, s:s}", "id", a->item_id, "type", "reasoning",
                                                     "summary", "content", content, "status", status);
-    return json_pack("{s:s, s:s, s:s, s:o, s:s}", "id", a->item_id, "type", "message", "role", "assistant", "content", content,
+    return json_pack("{s:s, s:s, s:s, s:o, s:s}", "id", a->item_id, "type", "message", "role", "assistant", "content",
+        content,
                      "status", status);
 }
 
@@ -108,7 +114,8 @@ static void close_item(responses_answer *a, const char *status) {
     if (a->open == ITEM_NONE) return;
     json_t *text = json_stringn(a->text.data ? a->text.data : "", a->text.len);
     send_inside(a, is_text ? "response.output_text.done" : "response.reasoning_text.done", is_text
-                ? json_pack("{s:o, s:o}", "text", text, "logprobs", logprobs_of(a->logprobs)) : json_pack("{s:o}", "text", text));
+                ? json_pack("{s:o, s:o}", "text", text, "logprobs", logprobs_of(a->logprobs))
+                    : json_pack("{s:o}", "text", text));
     send_inside(a, "response.content_part.done", json_pack("{s:o}", "part", part_json(a, false)));
     json_t *item = item_json(a, status, json_pack("[o]", part_json(a, false)));
     send_item(a, "response.output_item.done", item);
@@ -142,7 +149,8 @@ static void add_text(responses_answer *a, enum item_kind kind, const job_event *
     note_logprobs(a, ev->logprobs);
     json_t *delta = json_stringn(ev->text, ev->n_bytes);
     if (kind == ITEM_REASONING) send_inside(a, "response.reasoning_text.delta", json_pack("{s:o}", "delta", delta));
-    else send_inside(a, "response.output_text.delta", json_pack("{s:o, s:o}", "delta", delta, "logprobs", logprobs_of(ev->logprobs)));
+    else send_inside(a, "response.output_text.delta",
+        json_pack("{s:o, s:o}", "delta", delta, "logprobs", logprobs_of(ev->logprobs)));
 }
 
 static json_t *call_json(const char *id, const char *call_id, const char *name, const char *arguments, const char *status) {
@@ -158,7 +166,8 @@ static void add_call(responses_answer *a, const job_event *ev) {
     json_t *item = call_json(id, call_id, ev->name, "", "in_progress");
     send_item(a, "response.output_item.added", item);
     json_decref(item);
-    send(a, "response.function_call_arguments.delta", json_pack("{s:s, s:I, s:s}", "item_id", id, "output_index", at(a), "delta",
+    send(a, "response.function_call_arguments.delta",
+        json_pack("{s:s, s:I, s:s}", "item_id", id, "output_index", at(a), "delta",
          ev->arguments));
     send(a, "response.function_call_arguments.done", json_pack("{s:s, s:I, s:s, s:s}", "item_id", id, "output_index", at(a),
          "name", ev->name, "arguments", ev->arguments));
@@ -182,10 +191,8 @@ static void reply_end(responses_answer *a, const ern_err *failure) {
     const char *status = json_string_value(json_object_get(a->response, "status"));
     if (a->is_background) return;               /* replied long ago */
     if (a->stream) {
-        const bool is_done = strcmp(status, "completed") == 0 || strcmp(status, "incomplete") == 0;
-        char type[48] = "response.failed";
-        if (is_done) strcpy(stpcpy(type, "response."), status);
-        send_response(a, type);
+        send_response(a, strcmp(status, "completed") == 0 ? "response.completed" : strcmp(status, "incomplete") == 0
+                      ? "response.incomplete" : "response.failed");
         http_stream_end(a->stream);
         a->stream = NULL;
     } else if (failure) {
@@ -236,7 +243,8 @@ static void end_answer(responses_answer *a, const job_event *ev) {
     if (is_cut) set(a, "incomplete_details", json_pack("{s:s}", "reason", "max_output_tokens"));
     else set(a, "completed_at", json_integer((json_int_t)wire_now()));
     set(a, "usage", json_pack("{s:I, s:{s:I, s:I}, s:I, s:{s:I}, s:I}", "input_tokens", (json_int_t)ev->n_prompt,
-        "input_tokens_details", "cached_tokens", (json_int_t)ev->n_cached, "cache_write_tokens", (json_int_t)0, "output_tokens",
+        "input_tokens_details", "cached_tokens", (json_int_t)ev->n_cached, "cache_write_tokens", (json_int_t)0,
+            "output_tokens",
         (json_int_t)ev->n_tokens, "output_tokens_details", "reasoning_tokens", (json_int_t)ev->n_reasoning_tokens,
         "total_tokens", (json_int_t)(ev->n_prompt + ev->n_tokens)));
     finish(a, NULL);
@@ -299,12 +307,15 @@ bool responses_start(responses_answer *a, job_params *p, ern_err *e) {
     api_error why = { 0 };
     p->on_event = responses_on_event;
     p->ctx = a;
-    if (a->is_background && !(a->first = json_deep_copy(a->response))) return ern_fail(e, ERN_NOMEM, "no memory for a response");
-    if (a->is_stored && !(a->is_known = store_begin(api_store(a->s), a->id, responses_tenant(a->r), cancel, a, e))) return false;
+    if (a->is_background && !(a->first = json_deep_copy(a->response)))
+        return ern_fail(e, ERN_NOMEM, "no memory for a response");
+    if (a->is_stored && !(a->is_known = store_begin(api_store(a->s), a->id, responses_tenant(a->r), cancel, a, e)))
+        return false;
     pthread_mutex_lock(&a->lock);
     a->running = api_begin(a->s, a->r, p, e);
     const bool ok = a->running != NULL;
-    if (ok && a->is_background && !put(a, on_queued, &why.e)) {     /* the job has begun and owns the model: it ends by itself */
+    /* the job has begun and owns the model: it ends by itself */
+    if (ok && a->is_background && !put(a, on_queued, &why.e)) {
         a->is_cancelled = true;
         api_refuse(a->r, &why);
     }

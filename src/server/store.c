@@ -145,7 +145,8 @@ static json_t *column_json(sqlite3_stmt *q, int column) {
     return text ? json_loads(text, JSON_DECODE_ANY, NULL) : json_null();
 }
 
-static bool not_found(ern_err *e, const char *id) { return ern_fail(e, ERN_NOTFOUND, "response \"%.100s\" is not stored here", id); }
+static bool not_found(ern_err *e, const char *id) {
+    return ern_fail(e, ERN_NOTFOUND, "response \"%.100s\" is not stored here", id); }
 
 json_t *store_get(response_store *s, const char *id, const char *tenant, ern_err *e) {
     static const char sql[] = "SELECT response, input, previous FROM response WHERE id = ? AND tenant = ?";
@@ -193,7 +194,8 @@ json_t *store_chain(response_store *s, const char *id, const char *tenant, ern_e
         const char *previous = json_string_value(json_object_get(turn, "previous"));
         char *next = previous ? mem_strndup(previous, strlen(previous), e) : NULL;
         ok = turn && (next || !previous);
-        if (ok && json_array_size(turns) >= MAX_TURNS) ok = ern_fail(e, ERN_LIMIT, "a conversation of more than %d turns", MAX_TURNS);
+        if (ok && json_array_size(turns) >= MAX_TURNS)
+            ok = ern_fail(e, ERN_LIMIT, "a conversation of more than %d turns", MAX_TURNS);
         if (turn) json_array_append_new(turns, turn);
         free(at);
         at = next;
@@ -221,7 +223,8 @@ static void live_free(live *x) {
 bool store_begin(response_store *s, const char *id, const char *tenant, void (*cancel)(void *ctx), void *ctx, ern_err *e) {
     live *x = mem_zalloc(1, sizeof *x, "response", e);
     if (!x) return false;
-    *x = (live){ .id = mem_strndup(id, strlen(id), e), .tenant = mem_strndup(tenant, strlen(tenant), e), .cancel = cancel, .ctx = ctx };
+    *x = (live){ .id = mem_strndup(id, strlen(id), e), .tenant = mem_strndup(tenant, strlen(tenant), e), .cancel = cancel,
+        .ctx = ctx };
     if (!x->id || !x->tenant) { live_free(x); return false; }
     pthread_mutex_lock(&s->live_lock);
     x->next = s->lives;
@@ -273,7 +276,8 @@ static sqlite3 *connect(const char *path, ern_err *e) {
 
 static bool version_of(sqlite3 *db, int *out, ern_err *e) {
     sqlite3_stmt *q = NULL;
-    const bool ok = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW;
+    const bool ok = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK &&
+        sqlite3_step(q) == SQLITE_ROW;
     if (ok) *out = sqlite3_column_int(q, 0);
     sqlite3_finalize(q);
     return ok ? true : sql_fail(e, db, "opening");

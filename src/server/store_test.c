@@ -38,7 +38,8 @@ static void wait_for(waiter *w, size_t n) {
 static bool put(response_store *s, const char *id, const char *tenant, const char *previous, waiter *w, ern_err *e) {
     json_t *response = json_pack("{s:s, s:[{s:s, s:s}]}", "id", id, "output", "type", "message", "text", id);
     json_t *input = json_pack("[{s:s, s:s}]", "type", "question", "text", id);
-    const store_entry entry = { .id = id, .tenant = tenant, .previous = previous, .created = 7, .response = response, .input = input };
+    const store_entry entry = { .id = id, .tenant = tenant, .previous = previous, .created = 7, .response = response,
+        .input = input };
     const bool ok = store_put(s, &entry, on_done, w, e);
     json_decref(response);
     json_decref(input);

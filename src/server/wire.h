@@ -10,10 +10,12 @@
  * NULL with e filled: something else stands in it. */
 const char **wire_strings(const json_t *list, const char *name, size_t *n, ern_err *e);
 
-/* Arguments of a call as the text of a JSON object: what is none becomes {"arguments": ...}. Caller frees; NULL: no memory. */
+/* Arguments of a call as the text of a JSON object: what is none becomes {"arguments": ...}. Caller frees; NULL: no
+ * memory. */
 char *wire_arguments(const char *text);
 
-/* How much to think: "none", "minimal", "low", "medium", "high" and above as most tokens of reasoning; false: no such word. */
+/* How much to think ("none", "minimal", "low", "medium", "high" and above) as most tokens of reasoning; false: no such
+ * word. */
 bool wire_effort(const char *name, size_t *budget);
 uint64_t wire_seed(void);       /* of a request that gives none */
 
