@@ -385,7 +385,7 @@ static void damaged_files_are_refused(void **state) {
     ern_buf good = { 0 };
     ern_err e = { 0 };
     ern_session *s = prompted(), *small = NULL, *empty = open_session();
-    const ern_session_options few = { .n_ctx = 4, .kv_type = "f16" };
+    const ern_session_options few = { .n_ctx = 4 };
     snprintf(path, sizeof path, "%s/session", folder);
     assert_false(ern_session_save(empty, path, &e));
     assert_int_equal(e.code, ERN_ARG);

@@ -36,6 +36,8 @@ ern_matrix matrix_of(const ern_view *w) {
     return (ern_matrix){ .view = *w, .R = w->dims[0], .C = w->dims[1], .kind = PANEL_NONE };
 }
 
+bool matrix_rounds(const ern_matrix *m) { return m->packed && m->kind < PANEL_N_INT; }
+
 static enum panel_kind best_kind(const ern_matrix *m, const ern_kernels *k) {
     const enum panel_kind kind = k->panels && m->R && m->C ? panel_kind_of(m->view.dtype) : PANEL_NONE;
     if ((kind == PANEL_BF16 && !k->panels->gemm_bf16) || (kind == PANEL_F16 && !k->panels->gemm_f16)) return PANEL_NONE;

@@ -27,6 +27,8 @@ typedef struct {
 
 ern_matrix matrix_of(const ern_view *w);                /* not packed */
 
+bool matrix_rounds(const ern_matrix *m);                /* packed, and its products round activations to 8 bits */
+
 /* Bytes of the packed form with these kernels, a multiple of 64; 0: this number format has none. */
 size_t matrix_packed_bytes(const ern_matrix *m, const ern_kernels *k);
 

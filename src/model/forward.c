@@ -11,11 +11,14 @@
 #include "model/forward_int.h"
 
 #define MOE_ROWS 512            /* tokens that go through the experts together: enough for each to compute, not read */
+#define FINE_ROWS 16            /* rows that go to the vocabulary at once in narrow models */
+#define WIDEST_FINE 8192        /* outputs of a matrix that all rows of a batch are multiplied with at once there */
 #define MAX_ROWS 4096           /* with the widths that config.c allows no size of the scratch wraps */
 
 /* The largest of: a layer's projections of all rows, and the experts of moe_rows of them. */
 static size_t products_bytes(const ern_work *w, const ern_config *c, size_t widest) {
-    const size_t T = w->max_rows, M = w->moe_rows, dense = matmul_many_bytes(w->pool, T, widest, MAX_LINEARS * T);
+    const size_t T = w->max_rows, M = w->moe_rows;
+    const size_t dense = matmul_many_bytes(w->pool, w->is_narrow ? 2 * T : T, widest, 2 * MAX_LINEARS * T);
     if (c->n_experts == 0) return dense;
     const size_t narrow = c->hidden > c->expert_ffn ? c->hidden : c->expert_ffn,
         wide = c->shared_ffn > narrow ? c->shared_ffn : narrow;
@@ -44,6 +47,13 @@ static size_t lay_out(ern_work *w, const ern_config *c, char *base) {
     TAKE(att, T * Q * sizeof(float));
     TAKE(gate, T * F * sizeof(float));
     TAKE(up, T * F * sizeof(float));
+    if (w->is_narrow) {
+        TAKE(rest, T * widest * sizeof(float));
+        size_t wide = Q + 2 * K > 2 * F ? Q + 2 * K : 2 * F;
+        if (wide < WIDEST_FINE) wide = WIDEST_FINE;
+        const size_t all = T * wide > FINE_ROWS * c->n_vocab ? T * wide : FINE_ROWS * c->n_vocab;
+        TAKE(rest_y, all * sizeof(float));
+    }
     TAKE(angles, T * c->head_dim * sizeof(float));
     TAKE(jobs, T * sizeof(attention_job));
     TAKE(attention, attention_scratch_bytes(c->head_dim, c->n_heads, c->n_kv_heads, T, w->max_tokens, pool_n(w->pool)));
@@ -72,7 +82,8 @@ ern_work *work_open(const ern_model *m, const ern_kernels *k, ern_pool *pool, si
     ern_work *w = mem_zalloc(1, sizeof *w, "scratch", e);
     if (!w) return NULL;
     *w = (ern_work){ .k = k, .pool = pool, .exact = exact, .max_rows = max_rows, .max_tokens = max_tokens,
-                     .moe_rows = max_rows < MOE_ROWS ? max_rows : MOE_ROWS };
+                     .moe_rows = max_rows < MOE_ROWS ? max_rows : MOE_ROWS,
+                     .is_narrow = !exact && m->c.hidden < NARROW_WIDTH && m->c.n_experts == 0 };
     if (max_rows == 0 || max_rows > MAX_ROWS) {
         ern_fail(e, ERN_LIMIT, "scratch for %zu rows: 1 to %d wanted", max_rows, MAX_ROWS);
         work_close(w);
@@ -120,8 +131,60 @@ void products(const ern_work *w, const matmul_input *inputs, size_t n_inputs, co
     }
 }
 
+struct rest_job { const ern_work *w; const float *x; size_t T, C; };
+
+/* rest = x - its 8-bit form, block by block; columns past the last whole block have none. */
+static void rest_part(void *ctx, size_t thread, size_t n_threads) {
+    const struct rest_job *j = ctx;
+    size_t from, to;
+    pool_part(j->T, 1, thread, n_threads, &from, &to);
+    for (size_t t = from; t < to; t++) {
+        const float *x = j->x + t * j->C;
+        float *rest = j->w->rest + t * j->C;
+        memset(rest, 0, j->C * sizeof *rest);
+        for (size_t c = 0; c + 32 <= j->C; c += 32) {
+            act_q8 block;
+            j->w->k->quant_q8(&block, x + c, 32);
+            for (size_t i = 0; i < 32; i++) rest[c + i] = x[c + i] - block.d * (float)block.q[i];
+        }
+    }
+}
+
+/* At most rest_y's size. */
+static void fine_rows(const ern_work *w, float *const *y, size_t first, const float *x, size_t T,
+                      const model_linear *const *l, size_t n) {
+    const size_t C = l[0]->m.C;
+    struct rest_job j = { w, x, T, C };
+    matmul_item items[2 * MAX_LINEARS];
+    float *rest_y = w->rest_y;
+    if (T == 1) rest_part(&j, 0, 1);
+    else pool_run(w->pool, rest_part, &j);
+    for (size_t i = 0; i < n; i++) {
+        const size_t R = l[i]->m.R;
+        items[2 * i] = (matmul_item){ .w = &l[i]->m, .y = y[i] + first * R, .y_stride = R, .T = T, .bias = l[i]->bias };
+        items[2 * i + 1] = (matmul_item){ .w = &l[i]->m, .input = 1, .y = rest_y, .y_stride = R, .T = T };
+        rest_y += T * R;
+    }
+    const matmul_input in[] = { { .x = x, .stride = C, .n_rows = T, .C = C },
+                                { .x = w->rest, .stride = C, .n_rows = T, .C = C } };
+    products(w, in, 2, items, 2 * n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t t = 0; t < T; t++)
+            w->k->add(items[2 * i].y + t * l[i]->m.R, items[2 * i + 1].y + t * l[i]->m.R, l[i]->m.R);
+}
+
+static bool is_fine(const ern_work *w, const model_linear *l) {
+    return w->is_narrow && matrix_rounds(&l->m) && !w->observe;
+}
+
 void linears(const ern_work *w, float *const *y, const float *x, size_t T, const model_linear *const *l, size_t n) {
     matmul_item items[MAX_LINEARS];
+    if (is_fine(w, l[0])) {
+        const size_t step = l[0]->m.R > WIDEST_FINE ? FINE_ROWS : T;        /* the vocabulary: a few rows at a time */
+        for (size_t first = 0; first < T; first += step)
+            fine_rows(w, y, first, x + first * l[0]->m.C, T - first < step ? T - first : step, l, n);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         items[i] = (matmul_item){ .w = &l[i]->m, .y = y[i], .y_stride = l[i]->m.R, .T = T, .bias = l[i]->bias };
     const matmul_input in = { .x = x, .stride = l[0]->m.C, .n_rows = T, .C = l[0]->m.C };
@@ -149,6 +212,11 @@ static void norm_rows(const ern_work *w, float *y, const float *x, const float *
 void swiglu(ern_work *w, float *y, const float *x, size_t T, const model_mlp *mlp) {
     linears(w, (float *const[]){ w->gate, w->up }, x, T, (const model_linear *const[]){ &mlp->gate, &mlp->up }, 2);
     const ern_matrix *down = &mlp->down.m;
+    if (is_fine(w, &mlp->down)) {
+        for (size_t t = 0, C = down->C; t < T; t++) w->k->silu_mul(w->gate + t * C, w->gate + t * C, w->up + t * C, C);
+        linear(w, y, w->gate, T, &mlp->down);
+        return;
+    }
     const matmul_item item = { .w = down, .y = y, .y_stride = down->R, .T = T, .bias = mlp->down.bias };
     const matmul_input in = { .x = w->up, .stride = down->C, .n_rows = T, .C = down->C, .swiglu = w->gate };
     products(w, &in, 1, &item, 1);

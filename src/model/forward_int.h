@@ -4,16 +4,24 @@
 
 #include "model/forward.h"
 
+/* Models narrower than this cannot afford the noise of 8-bit activations: fewer columns average it out, and on a model of
+ * 576 columns it moves logits by more than 1. What rounding leaves out is rounded again and multiplied too, which makes
+ * about 15 bits of 8; decoding still reads each weight once. */
+#define NARROW_WIDTH 1024
+
 struct ern_work {
     const ern_kernels *k;
     ern_pool *pool;
     bool exact;
+    bool is_narrow;             /* hidden < NARROW_WIDTH: what 8-bit rounding leaves out is multiplied too */
     size_t max_rows, max_tokens;
     float *x, *h, *y;           /* [T, D] residual, normed input, block output */
     float *q;                   /* [T, H d] */
     float *kk, *vv;             /* [T, K d] */
     float *att;                 /* [T, H d] */
     float *gate, *up;           /* [T, max(F, shared F)] */
+    float *rest;                /* [T, max(F, H d)] what rounding left out; where is_narrow */
+    float *rest_y;              /* its products, matrix after matrix */
     float *angles;              /* [T, d] cos then sin of each pair */
     attention_job *jobs;        /* [T] runs of rows of one sequence */
     void *attention;            /* attention_run's scratch */
