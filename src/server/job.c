@@ -217,20 +217,26 @@ static bool ends_in(const ern_buf *b, const char *tail) {
 }
 
 /* Reasoning that the prompt has begun is bounded by a budget and left out of what a constraint demands. */
-static void choose_thinking(const ern_job *j, const job_params *p, bool is_inside, scheduler_request *r, ern_tokens *close) {
+static bool choose_thinking(const ern_job *j, const job_params *p, bool is_inside, scheduler_request *r, ern_tokens *close,
+                            ern_err *e) {
     const ern_tokenizer *t = j->model->eng->tokenizer;
     const int32_t end = t ? tokenizer_find(t, "</think>") : -1;
-    if (end < 0 || !is_inside) return;
+    if (!is_inside || (!j->constraint && p->think_budget == SIZE_MAX)) return true;
+    if (end < 0)
+        return ern_fail(e, ERN_ARG, "%s: the prompt begins with thinking, and model %s has no token \"</think>\" that ends it",
+                        j->constraint ? "a constraint" : "a budget of thinking", j->model->name);
     r->constraint_after = j->constraint ? end : -1;
-    if (p->think_budget == SIZE_MAX || !ern_tokenize(j->model->eng, "\n", 1, false, close, NULL)) return;
+    if (p->think_budget == SIZE_MAX) return true;
+    if (!ern_tokenize(j->model->eng, "\n", 1, false, close, e)) return false;
     ern_ids ids = { .id = close->id, .n = close->n, .cap = close->cap };
-    const bool ok = ids_add(&ids, end, NULL);
+    const bool ok = ids_add(&ids, end, e);
     *close = (ern_tokens){ .id = ids.id, .n = ids.n, .cap = ids.cap };
-    if (!ok) return;
+    if (!ok) return false;
     r->think_end = end;
     r->think_budget = p->think_budget;
     r->think_close = close->id;
     r->n_think_close = close->n;
+    return true;
 }
 
 static bool open_parts(ern_job *j, bool is_inside, ern_err *e) {
@@ -282,7 +288,7 @@ ern_job *job_start(server_models *models, const job_params *p, ern_err *e) {
     if (p->wants_ids && !copy_tokens(&j->prompt, &ids, e)) goto out;
     const bool is_inside = ends_in(&text, "<think>");
     if (!open_parts(j, is_inside, e)) goto out;
-    choose_thinking(j, p, is_inside, &r, &close);
+    if (!choose_thinking(j, p, is_inside, &r, &close, e)) goto out;
     r.ids = ids.id;
     r.n_ids = ids.n;
     r.n_answers = j->n_answers;

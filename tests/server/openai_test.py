@@ -242,3 +242,43 @@ def check_ids_and_truncation(h):
     want_true(cut.json()["truncation"]["dropped_turns"] > 0, cut.body)
     text = s.post("/apply-template", {"messages": HI}).json()["prompt"]
     want_true(HI[0]["content"] in text and text.rstrip().endswith("assistant"), text)
+
+
+def check_reasoning(h):
+    """A prompt that ends in <think>: everything up to </think> is reasoning."""
+    s = h.shared()
+    body = {"messages": HI, "max_tokens": 12, "temperature": 0, "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n"}
+    r = s.post("/v1/chat/completions", body).json()
+    want_true(r["choices"][0]["message"]["reasoning_content"], r)
+    want(r["choices"][0]["message"]["content"], "")
+    want_true(r["usage"]["completion_tokens_details"]["reasoning_tokens"] >= 10, r)
+    events = s.post("/v1/chat/completions", body | {"stream": True}).events()
+    want("".join(e["choices"][0]["delta"].get("reasoning_content", "") for e in events[:-1]), r["choices"][0]["message"]["reasoning_content"])
+    want(s.post("/v1/chat/completions", body | {"reasoning_max_tokens": 4}).status, 400)     # SmolLM2 has no token </think>
+    want(s.post("/v1/chat/completions", body | {"guided_choice": ["a"]}).status, 400)
+    want(s.post("/v1/chat/completions", {"messages": HI, "max_tokens": 3, "reasoning_effort": "low"}).status, 200)
+    want(s.post("/v1/chat/completions", {"messages": HI, "max_tokens": 3, "chat_template_kwargs": {"enable_thinking": False}}).status, 200)
+
+
+def check_document(h):
+    validator = h.package("openapi_spec_validator")
+    document = h.shared().get("/openapi.json").json()
+    validator.validate(document)
+    for path, name in (("/v1/chat/completions", "reasoning_effort"), ("/v1/completions", "echo"), ("/v1/embeddings", "dimensions"), ("/v1/messages", "max_tokens"), ("/api/chat", "keep_alive")):
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        want_true(name in schema["properties"], (path, name))
+        want(schema["additionalProperties"], False)
+
+
+def check_metrics(h):
+    prometheus = h.package("prometheus_client")
+    from prometheus_client.parser import text_string_to_metric_families as parse
+    s = h.shared()
+    before = s.metric("generation_tokens_total")
+    s.post("/v1/completions", {"prompt": "a", "max_tokens": 5, "ignore_eos": True})
+    want(s.metric("generation_tokens_total") - before, 5)
+    families = {f.name: f for f in parse(s.get("/metrics").body.decode())}
+    for name in ("ernie:time_to_first_token_seconds", "ernie:num_requests_running", "ernie:kv_cache_bytes", "ernie:http_requests"):
+        want_true(name in families, name)
+    want(families["ernie:time_to_first_token_seconds"].type, "histogram")
+    want_true(prometheus is not None, "")

@@ -185,7 +185,7 @@ class Served:
         try:
             if not pip.exists():
                 subprocess.run([sys.executable, "-m", "venv", self.venv], check=True, capture_output=True, timeout=120)
-            subprocess.run([pip, "install", "-q", name], check=True, capture_output=True, timeout=300)
+            subprocess.run([pip, "install", "-q", name.replace("_", "-")], check=True, capture_output=True, timeout=300)
         except (OSError, subprocess.SubprocessError) as why:
             self.refused.add(name)
             raise Skip(f"package {name} cannot be had: {why}")
