@@ -191,9 +191,10 @@ const arg_command cmd_bench = {
                  "gives {\"model\", \"depth\", \"prompt\", \"answer\", \"rounds\", \"prefill_tokens_per_s\", "
                  "\"prefill_best\", \"decode_tokens_per_s\", \"decode_best\", \"batch\", \"threads\", "
                  "\"prefill_limit\", \"decode_limit\"}. A limit is what the machine gives at most: reading of weights, "
-                 "keys and values at the speed its memory was just measured at, or 8-bit products from registers. bench tokenizer: {\"bytes\", \"tokens\", "
-                 "\"seconds\", \"bytes_per_s\"}."),
-    .examples = "  ernie bench MODEL -p 512,4096 -d 0,4096 -n 64\n  ernie bench MODEL --sweep --csv --svg speed.svg >speed.csv\n  ernie bench tokenizer MODEL",
+                 "keys and values at the speed its memory was just measured at, or 8-bit products from registers. "
+                 "bench tokenizer: {\"bytes\", \"tokens\", \"seconds\", \"bytes_per_s\"}."),
+    .examples = "  ernie bench MODEL -p 512,4096 -d 0,4096 -n 64\n  ernie bench MODEL --sweep --csv --svg speed.svg >speed.csv\n"
+                "  ernie bench tokenizer MODEL",
     .operands = operands,
     .n_operands = COUNT_OF(operands),
     .groups = { { &group, 0 }, { &cli_model_group, AT(model) } },
