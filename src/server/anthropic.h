@@ -13,4 +13,7 @@ json_t *anthropic_messages(const json_t *system, const json_t *messages, ern_err
 /* [{name, description, input_schema, strict}] as [{type: "function", function: {...}}], new. */
 json_t *anthropic_tools(const json_t *tools, ern_err *e);
 
+/* An error as its clients read it, new (api_anthropic.c). */
+json_t *anthropic_error(const char *request_id, const ern_err *why, int status);
+
 #endif

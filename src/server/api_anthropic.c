@@ -106,18 +106,21 @@ static void release_answer(void *object) {
     free(a);
 }
 
-static json_t *error_json(http_request *r, const ern_err *why) {
+json_t *anthropic_error(const char *request_id, const ern_err *why, int status) {
     static const struct { int status; const char *type; } types[] = {
         { 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" },
             { 413, "request_too_large" },
         { 429, "rate_limit_error" }, { 503, "overloaded_error" },
     };
-    const int status = api_status(why);
     const char *type = status < 500 ? "invalid_request_error" : "api_error";
     for (size_t i = 0; i < PARAM_COUNT(types); i++)
         if (types[i].status == status) type = types[i].type;
     return json_pack("{s:s, s:{s:s, s:s}, s:s}", "type", "error", "error", "type", type, "message", why->text,
-                     "request_id", http_id(r));
+                     "request_id", request_id);
+}
+
+static json_t *error_json(const http_request *r, const ern_err *why) {
+    return anthropic_error(http_id(r), why, api_status(why));
 }
 
 static void refuse(http_request *r, const ern_err *why) {

@@ -492,8 +492,9 @@ static void reject(http_request *r, const ern_err *why, unsigned retry_after_s) 
         http_add_header(r, "Retry-After", text);
     }
     r->is_rejected = true;
-    http_reply_json(r, status, json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", why->text, "type", type,
-                                         "param", "code"));
+    json_t *own = r->h->o.refusal ? r->h->o.refusal(r->h->o.ctx, r, why, status) : NULL;
+    http_reply_json(r, status, own ? own : json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", why->text, "type", type,
+                                                     "param", "code"));
 }
 
 static bool is_declared_too_large(http_request *r, ern_err *e) {

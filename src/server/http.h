@@ -41,6 +41,8 @@ typedef struct {
      * retry_after_s is
      * sent along when it is not 0. It may set a pointer that http_user gives back. */
     bool (*admit)(void *ctx, http_request *r, const http_route *route, void **user, unsigned *retry_after_s, ern_err *e);
+    /* The body of a refusal before the handler (no route, no permission, too large), new; NULL: OpenAI's form. */
+    json_t *(*refusal)(void *ctx, const http_request *r, const ern_err *why, int status);
     /* After everything: status and bytes; for the log and metrics. */
     void (*done)(void *ctx, http_request *r, int status, size_t n_bytes, double seconds);
     void *ctx;

@@ -10,7 +10,7 @@
 
 /* The tables of APIs that keep them to themselves but for this. */
 extern const param_table anthropic_messages_table, anthropic_count_table, ollama_chat_table, ollama_generate_table,
-    ollama_show_table, ollama_embed_table;
+    ollama_show_table, ollama_embed_table, ollama_embeddings_table, api_responses_table;
 
 static const openapi_operation operations[] = {
     { "POST", "/v1/messages", "The next message of a conversation, Anthropic's form", &anthropic_messages_table, true },
@@ -19,6 +19,15 @@ static const openapi_operation operations[] = {
     { "POST", "/api/generate", "A text goes on, Ollama's form", &ollama_generate_table, false },
     { "POST", "/api/show", "One model, Ollama's form", &ollama_show_table, false },
     { "POST", "/api/embed", "Texts as vectors, Ollama's form", &ollama_embed_table, false },
+    { "POST", "/api/embeddings", "One text as a vector, Ollama's older form", &ollama_embeddings_table, false },
+    { "GET", "/api/tags", "What is served, Ollama's form", NULL, false },
+    { "GET", "/api/ps", "What is open, Ollama's form", NULL, false },
+    { "GET", "/api/version", "The program's version, Ollama's form", NULL, false },
+    { "POST", "/v1/responses", "An answer that is stored and can be gone on from", &api_responses_table, true },
+    { "GET", "/v1/responses/{id}", "A stored answer", NULL, false },
+    { "DELETE", "/v1/responses/{id}", "A stored answer is forgotten", NULL, false },
+    { "GET", "/v1/responses/{id}/input_items", "What it answered to, page by page", NULL, false },
+    { "POST", "/v1/responses/{id}/cancel", "An answer in the background ends", NULL, false },
     { "POST", "/v1/chat/completions", "The next message of a conversation", &api_chat_table, true },
     { "POST", "/v1/completions", "Texts go on", &api_completions_table, true },
     { "POST", "/v1/embeddings", "Texts as vectors", &api_embeddings_table, false },

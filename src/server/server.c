@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "server/anthropic.h"
 #include "server/api.h"
 #include "server/server_int.h"
 
@@ -71,6 +72,13 @@ static bool admit(void *ctx, http_request *r, const http_route *route, void **us
     server_key *key = keys_find(s->keys, secret_of(r), e);
     *user = key;
     return key && keys_admit(s->keys, key, route->scope, api_now(), retry_after_s, e);
+}
+
+/* Refusals that no handler sees, in the words of the API that was asked; NULL: OpenAI's. */
+static json_t *refusal(void *ctx, const http_request *r, const ern_err *why, int status) {
+    (void)ctx;
+    if (strncmp(http_path(r), "/v1/messages", 12) == 0) return anthropic_error(http_id(r), why, status);
+    return strncmp(http_path(r), "/api/", 5) == 0 ? json_pack("{s:s}", "error", why->text) : NULL;
 }
 
 /* ---- the log ------------------------------------------------------------------------------------------------ */
@@ -138,6 +146,7 @@ ern_server *server_open(const server_options *o, ern_err *e) {
     ok = ok && (s->models = models_open(&o->models, e)) && open_default(s, e);
     http_options h = o->http;
     h.admit = admit;
+    h.refusal = refusal;
     h.done = done;
     h.ctx = s;
     ok = ok && (s->http = http_open(&h, s->routes, e));

@@ -160,3 +160,29 @@ def check_errors(h):
     long = s.post("/v1/messages", PLAIN | {"messages": [{"role": "user", "content": "word " * 4000}]})
     want_true(long.status == 400 and "2048" in long.json()["error"]["message"], long.body)
     want(s.post("/v1/messages/count_tokens", {"model": "enc", "messages": HI}).status >= 400, True)
+
+
+def check_refusals_before_the_handler(h):
+    """Keys, sizes and methods: each API hears of them in its own words."""
+    keys = h.tmp / "keys.json"
+    keys.write_text('{"keys": [{"name": "a", "key": "sk-good-one", "scopes": ["chat"]}]}')
+    s = h.start(f"smol={h.real()}", "--keys", keys)
+    try:
+        anthropic = h.package("anthropic")
+        bad, good = (anthropic.Anthropic(base_url=s.url, api_key=k, max_retries=0) for k in ("sk-bad-one", "sk-good-one"))
+        try:
+            create(bad, messages=HI)
+            raise Failure("a wrong key was let in")
+        except anthropic.AuthenticationError as why:
+            want(why.body["error"]["type"], "authentication_error")
+        want(create(good, messages=HI, max_tokens=2).role, "assistant")
+        try:
+            good.messages.count_tokens(model="smol", messages=HI)
+            raise Failure("a scope was not asked for")
+        except anthropic.PermissionDeniedError as why:
+            want(why.body["error"]["type"], "permission_error")
+        r = s.post("/api/chat", {"model": "smol"})
+        want((r.status, type(r.json()["error"])), (401, str), r.body)
+        want(s.get("/v1/messages").json()["type"], "error")
+    finally:
+        s.close()
