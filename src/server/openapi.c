@@ -15,8 +15,8 @@ extern const param_table anthropic_messages_table, anthropic_count_table, ollama
 static const openapi_operation operations[] = {
     { "POST", "/v1/messages", "The next message of a conversation, Anthropic's form", &anthropic_messages_table, true },
     { "POST", "/v1/messages/count_tokens", "How many tokens that would be", &anthropic_count_table, false },
-    { "POST", "/api/chat", "The next message of a conversation, Ollama's form", &ollama_chat_table, false },
-    { "POST", "/api/generate", "A text goes on, Ollama's form", &ollama_generate_table, false },
+    { "POST", "/api/chat", "The next message of a conversation, Ollama's form", &ollama_chat_table, true },
+    { "POST", "/api/generate", "A text goes on, Ollama's form", &ollama_generate_table, true },
     { "POST", "/api/show", "One model, Ollama's form", &ollama_show_table, false },
     { "POST", "/api/embed", "Texts as vectors, Ollama's form", &ollama_embed_table, false },
     { "POST", "/api/embeddings", "One text as a vector, Ollama's older form", &ollama_embeddings_table, false },
@@ -51,30 +51,36 @@ static const openapi_operation *find(const http_route *r) {
     return NULL;
 }
 
-static json_t *error_reply(const char *text) {
-    return json_pack("{s:s, s:{s:{s:{s:s}}}}", "description", text, "content", "application/json", "schema", "$ref",
-                     "#/components/schemas/Error");
+static json_t *error_reply(const http_route *r, const char *text) {
+    const char *schema = strncmp(r->path, "/v1/messages", 12) == 0 ? "#/components/schemas/AnthropicError"
+                         : strncmp(r->path, "/api/", 5) == 0 ? "#/components/schemas/OllamaError" : "#/components/schemas/Error";
+    return json_pack("{s:s, s:{s:{s:{s:s}}}}", "description", text, "content", "application/json", "schema", "$ref", schema);
 }
 
 static json_t *replies(const http_route *r, const openapi_operation *o) {
     const bool is_text = strcmp(r->path, "/metrics") == 0;
     json_t *content = json_pack("{s:{s:{}}}", is_text ? "text/plain" : "application/json", "schema");
     if (o && o->streams) json_object_set_new(content, "text/event-stream", json_pack("{s:{s:s}}", "schema", "type", "string"));
+    if (o && o->streams && strncmp(r->path, "/api/", 5) == 0) {
+        json_object_del(content, "text/event-stream");
+        json_object_set_new(content, "application/x-ndjson", json_pack("{s:{s:s}}", "schema", "type", "string"));
+    }
     json_t *out = json_pack("{s:{s:s, s:o}}", "200", "description", "done", "content", content);
+    if (strchr(r->path, '{')) json_object_set_new(out, "400", error_reply(r, "a parameter is wrong, or this cannot be done now"));
     if (strcmp(r->method, "GET") != 0) {
-        json_object_set_new(out, "400", error_reply("a parameter is wrong, unknown or not supported; param names it"));
-        json_object_set_new(out, "408", error_reply("the request took too long to arrive"));
-        json_object_set_new(out, "413", error_reply("the body is too large"));
-        json_object_set_new(out, "501", error_reply("the model lacks something"));
-        json_object_set_new(out, "507", error_reply("out of memory"));
+        json_object_set_new(out, "400", error_reply(r, "a parameter is wrong, unknown or not supported; param names it"));
+        json_object_set_new(out, "408", error_reply(r, "the request took too long to arrive"));
+        json_object_set_new(out, "413", error_reply(r, "the body is too large"));
+        json_object_set_new(out, "501", error_reply(r, "the model lacks something"));
+        json_object_set_new(out, "507", error_reply(r, "out of memory"));
     }
-    if (strchr(r->path, '{') || o) json_object_set_new(out, "404", error_reply("no such model or thing"));
+    if (strchr(r->path, '{') || o) json_object_set_new(out, "404", error_reply(r, "no such model or thing"));
     if (r->scope) {
-        json_object_set_new(out, "401", error_reply("no key, or an unknown one"));
-        json_object_set_new(out, "403", error_reply("the key does not allow this"));
-        json_object_set_new(out, "429", error_reply("too many requests or tokens; see Retry-After"));
+        json_object_set_new(out, "401", error_reply(r, "no key, or an unknown one"));
+        json_object_set_new(out, "403", error_reply(r, "the key does not allow this"));
+        json_object_set_new(out, "429", error_reply(r, "too many requests or tokens; see Retry-After"));
     }
-    json_object_set_new(out, "503", error_reply("too much to do, or shutting down; see Retry-After"));
+    json_object_set_new(out, "503", error_reply(r, "too much to do, or shutting down; see Retry-After"));
     return out;
 }
 
@@ -119,8 +125,15 @@ json_t *openapi_document(ern_server *s) {
                               "properties", "error", "type", "object", "properties", "message", "type", "string", "type",
                               "type", "string", "param", "type", "string", "null", "code", "type", "string", "integer", "null",
                               "required", "message", "type", "required", "error");
-    return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:{s:o}, s:{s:{s:s, s:s}, s:{s:s, s:s, s:s}}}}", "openapi", "3.1.0", "info",
+    json_t *anthropic = json_pack("{s:s, s:{s:{s:s}, s:{s:s, s:{s:{s:s}, s:{s:s}}, s:[ss]}}, s:[ss]}", "type", "object",
+                                  "properties", "type", "const", "error", "error", "type", "object", "properties", "type",
+                                  "type", "string", "message", "type", "string", "required", "type", "message", "required",
+                                  "type", "error");
+    json_t *ollama = json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties", "error", "type", "string", "required",
+                               "error");
+    return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:{s:o, s:o, s:o}, s:{s:{s:s, s:s}, s:{s:s, s:s, s:s}}}}", "openapi", "3.1.0", "info",
                      "title", "ernie", "version", ERN_VERSION, "paths", paths, "components", "schemas", "Error", error,
+                     "AnthropicError", anthropic, "OllamaError", ollama,
                      "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "header", "type", "apiKey", "in",
                      "header", "name", "x-api-key");
 }
