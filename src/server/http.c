@@ -73,7 +73,8 @@ struct http_request {
     json_t *json;
     void *user;
     double began;
-    bool is_rejected, is_handled, is_suspended, is_queued;
+    bool is_rejected, is_suspended, is_queued;
+    atomic_bool is_handled;                 /* its body is here; the watcher looks at it too */
     http_stream *stream;
     http_request *next;                     /* in the queue */
     connection *on;
@@ -84,7 +85,8 @@ struct http_request {
     struct { char *name, *value; } headers[16];
     size_t n_headers;
     listener *listeners;
-    bool is_gone, is_over, is_dropped;                  /* the client left; MHD knows the request no longer */
+    atomic_bool is_gone;
+    bool is_over, is_dropped;                  /* the client left; MHD knows the request no longer */
 };
 
 struct http_stream {

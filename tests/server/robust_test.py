@@ -41,6 +41,54 @@ def check_malformed(h):
     want(s.get("/health").json()["status"], "ok")
 
 
+VALUES = [None, True, False, 0, -1, 1, 1.5, 1e308, -1e308, 2**63 - 1, 2**70, "", "a", "\u0001", "x" * 5000, "\ud83d\ude00", [], {}, [[]], [None], [1, "a"], {"a": {"b": []}}]
+
+
+def mutated(rng, v, depth=0):
+    """v with something in it changed."""
+    if rng.random() < 0.25 or not isinstance(v, (dict, list)) or not v:
+        return rng.choice(VALUES)
+    v = dict(v) if isinstance(v, dict) else list(v)
+    key = rng.choice(list(v)) if isinstance(v, dict) else rng.randrange(len(v))
+    what = rng.random()
+    if what < 0.1 and isinstance(v, dict):
+        del v[key]
+    elif what < 0.2 and isinstance(v, dict):
+        v[rng.choice(["x", "", "n", "stop", "\u00e9"])] = rng.choice(VALUES)
+    else:
+        v[key] = mutated(rng, v[key], depth + 1)
+    return v
+
+
+def check_fuzzed(h):
+    """Bodies that are nearly right get 200 or 4xx; none ends the server or is an internal error."""
+    import random
+    rng = random.Random(5)
+    s = h.shared()
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "strict": True, "parameters": {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}}}}
+    seeds = {CHAT: {"model": "smol", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]},
+                    {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "c", "content": "r"}],
+                    "tools": [tool], "tool_choice": "auto", "max_tokens": 2, "stop": ["z"], "logit_bias": {"5": 1}, "logprobs": True, "top_logprobs": 2, "stream_options": {"include_usage": True}, "stream": True,
+                    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {"enum": [1, 2]}}}}}, "n": 2, "seed": 1, "chat_template_kwargs": {"a": 1}},
+             "/v1/completions": {"prompt": ["a", "b"], "max_tokens": 2, "n": 1, "logprobs": 1, "echo": False, "bad_words": ["a"], "guided_choice": ["a", "b"], "stream": False},
+             "/v1/embeddings": {"model": "enc", "input": ["a", "b"], "encoding_format": "base64", "dimensions": 8},
+             "/v1/rerank": {"model": "enc", "query": "q", "documents": ["a", {"text": "b"}], "top_n": 1},
+             "/tokenize": {"prompt": "a", "with_pieces": True}, "/detokenize": {"tokens": [1, 2, 3]}, "/apply-template": {"messages": [{"role": "user", "content": "x"}]}}
+    counts = {}
+    for i in range(600):
+        path = rng.choice(list(seeds))
+        body = seeds[path]
+        for _ in range(rng.randint(1, 3)):
+            body = mutated(rng, body)
+        if isinstance(body, dict) and path in (CHAT, "/v1/completions"):
+            body = body | {"max_tokens": 2}
+        r = s.post(path, json.dumps(body).encode())
+        want_true(r.status in (200, 400, 404), (path, body, r.status, r.body[:300]))
+        counts[r.status] = counts.get(r.status, 0) + 1
+    want_true(counts.get(200, 0) > 30 and counts.get(400, 0) > 100, counts)
+    until(lambda: s.metric("num_requests_running") == 0, "idle")
+
+
 def check_oversized(h):
     s = h.start(h.reference("dense"), "--max-body", "100K")
     try:
