@@ -1,6 +1,6 @@
 // Drives llama.cpp through the npm package node-llama-cpp: reads one JSON request a line from standard input
 // {"prompt": tokens, "depth": tokens, "answer": tokens} and answers {"prefill_s", "decode_s"} on standard output.
-// Arguments: MODEL THREADS CONTEXT. Run it in the folder that holds node_modules.
+// Arguments: MODEL THREADS CONTEXT [cpu]; cpu: processor time of all threads instead of elapsed time. Run it in the folder that holds node_modules.
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -14,6 +14,12 @@ const model = await llama.loadModel({ modelPath: file, gpuLayers: 0, useMmap: tr
 const context = await model.createContext({ contextSize, batchSize: 512, threads, flashAttention: true, sequences: 1 });
 const sequence = context.getSequence();
 
+const countsCpu = process.argv[5] === "cpu";
+function now() {
+    const used = process.cpuUsage();
+    return countsCpu ? (used.user + used.system) / 1000 : performance.now();
+}
+
 let state = 1n;
 function ids(n) {
     const out = [];
@@ -26,14 +32,14 @@ function ids(n) {
 
 // Milliseconds until a token is drawn after tokens, then for each of n more, each fed back.
 async function run(tokens, n) {
-    let prefill = 0, from = performance.now();
+    let prefill = 0, from = now();
     const start = from;
     let made = 0, last = 0;
     for await (const token of sequence.evaluate(tokens, { temperature: 0, yieldEogToken: true })) {
         void token;
-        if (made === 0) { prefill = performance.now() - start; from = performance.now(); }
+        if (made === 0) { prefill = now() - start; from = now(); }
         made++;
-        last = performance.now();
+        last = now();
         if (made > n) break;
     }
     return { prefill, decode: last - from };

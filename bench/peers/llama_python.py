@@ -1,4 +1,4 @@
-"""Drives llama-cpp-python as llama.mjs drives node-llama-cpp: MODEL THREADS CONTEXT; a request and an answer a line."""
+"""Drives llama-cpp-python as llama.mjs drives node-llama-cpp: MODEL THREADS CONTEXT [cpu]; a request and an answer a line."""
 import json
 import sys
 import time
@@ -8,6 +8,7 @@ from llama_cpp import Llama
 
 model, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 llm = Llama(model_path=model, n_ctx=context, n_batch=512, n_ubatch=512, n_threads=threads, n_threads_batch=threads, flash_attn=True, verbose=False)
+now = time.process_time if sys.argv[4:] == ["cpu"] else time.perf_counter
 state = 1
 
 
@@ -27,9 +28,9 @@ for line in sys.stdin:
     if r["depth"]:
         llm.eval(ids(r["depth"]))
     prompt, answer = ids(max(r["prompt"], 1)), ids(r["answer"])
-    start = time.perf_counter()
+    start = now()
     llm.eval(prompt)
-    read = time.perf_counter()
+    read = now()
     for token in answer:
         llm.eval([token])
-    print(json.dumps({"prefill_s": read - start, "decode_s": time.perf_counter() - read}), flush=True)
+    print(json.dumps({"prefill_s": read - start, "decode_s": now() - read}), flush=True)

@@ -16,8 +16,8 @@ CASES = "512:0:0,4096:0:0,1:0:64,1:4096:64,1:16384:32"      # prompt:depth:answe
 class Ernie:
     name = "ernie"
 
-    def __init__(self, program, model, threads, kv):
-        self.base = [program, "bench", model, "-t", str(threads), "-r", "1", "--json", "--kv", kv]
+    def __init__(self, program, model, threads, kv, is_cpu):
+        self.base = [program, "bench", model, "-t", str(threads), "-r", "1", "--json", "--kv", kv] + ["--cpu-time"] * is_cpu
 
     def run(self, prompt, depth, answer):
         wants_prompt = prompt if prompt > 1 else 0
@@ -78,6 +78,7 @@ def main():
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--kv", default="f16", help="ernie's keys and values; the others keep f16")
+    p.add_argument("--cpu-time", action="store_true", help="count processor time: on a busy machine, with --threads 1")
     p.add_argument("--csv", help="file for all rounds")
     a = p.parse_args()
     Path(a.work).mkdir(parents=True, exist_ok=True)
@@ -86,11 +87,11 @@ def main():
     rows = []
     for kind in a.types.split(","):
         model = model_of(a, kind)
-        runners = [Ernie(os.path.abspath(a.ernie), model, a.threads, a.kv)]
+        runners = [Ernie(os.path.abspath(a.ernie), model, a.threads, a.kv, a.cpu_time)]
         if a.node:
-            runners.append(Lines("node-llama-cpp", ["node", str(HERE / "llama.mjs"), model, str(a.threads), str(context)], a.node))
+            runners.append(Lines("node-llama-cpp", ["node", str(HERE / "llama.mjs"), model, str(a.threads), str(context)] + ["cpu"] * a.cpu_time, a.node))
         if a.python:
-            runners.append(Lines("llama-cpp-python", [a.python, str(HERE / "llama_python.py"), model, str(a.threads), str(context)], None))
+            runners.append(Lines("llama-cpp-python", [a.python, str(HERE / "llama_python.py"), model, str(a.threads), str(context)] + ["cpu"] * a.cpu_time, None))
         for case in cases:
             speeds = {r.name: ([], []) for r in runners}
             for i in range(a.rounds):

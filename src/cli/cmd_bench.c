@@ -11,7 +11,7 @@
 #define MAX_POINTS 1024
 
 struct options { cli_model model; const char *what, *path, *file, *svg; arg_ids prompts, depths, batches, threads;
-                 arg_count n_answer, n_rounds; bool is_json, is_csv, is_sweep; };
+                 arg_count n_answer, n_rounds; bool is_json, is_csv, is_sweep, counts_cpu; };
 
 /* What is measured: every depth with every prompt size, then every other number of sequences, for each number of threads. */
 struct sizes { size_t prompts[MAX_SIZES], depths[MAX_SIZES], batches[MAX_SIZES], threads[MAX_SIZES];
@@ -93,7 +93,7 @@ static bool bench_threads(struct measuring *w, const struct sizes *z, size_t n_t
         for (size_t b = 0; ok && b < z->n_batches; b++)
             for (size_t p = 0; ok && p < (z->batches[b] > 1 ? 1 : z->n_prompts); p++) {
                 const bench_case c = { .n_prompt = z->batches[b] > 1 ? 0 : z->prompts[p], .n_answer = n_answer, .depth = z->depths[d],
-                                       .n_rounds = n_rounds, .n_batch = z->batches[b] };
+                                       .n_rounds = n_rounds, .n_batch = z->batches[b], .counts_cpu = o->counts_cpu };
                 const size_t needed = c.depth + c.n_prompt + c.n_answer + 1;
                 if (o->is_sweep && (needed > ern_engine_max_context(eng) || (c.n_batch > 1 && c.depth))) continue;
                 ok = measure(w, eng, &m, &c, e);
@@ -167,6 +167,9 @@ static const arg_option table[] = {
     { .name = "sweep", .kind = ARG_FLAG,
       .help = N_("depths 0, 512, 4096, 16384 and 65536 as far as the model's context goes, and 1 to 32 sequences at once"),
       .offset = AT(is_sweep) },
+    { .name = "cpu-time", .kind = ARG_FLAG,
+      .help = N_("count the processor time of all threads instead of elapsed time: for a busy machine, with one thread"),
+      .offset = AT(counts_cpu) },
     { .name = "svg", .kind = ARG_TEXT, .value = "FILE", .help = N_("draw speed over depth, and what the machine gives at most"),
       .offset = AT(svg) },
     { .name = "rounds", .letter = 'r', .kind = ARG_COUNT, .value = "N", .low = 1, .high = 1000,

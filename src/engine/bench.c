@@ -13,9 +13,9 @@
 
 #define MAX_ROUNDS 1000
 
-static double seconds(void) {
+static double seconds(const bench_case *c) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(c->counts_cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -43,17 +43,17 @@ static bool one_round(const struct sequences *q, const int32_t *ids, const bench
                       ern_err *e) {
     const int32_t *prompt = ids + c->depth, *answer = prompt + c->n_prompt;
     if (!ern_session_truncate(q->s[0], c->depth, e)) return false;
-    double from = seconds();
+    double from = seconds(c);
     if (c->n_prompt && !ern_session_append(q->s[0], prompt, c->n_prompt, NULL, NULL, e)) return false;
-    *prefill = c->n_prompt ? (double)c->n_prompt / (seconds() - from) : 0.0;
+    *prefill = c->n_prompt ? (double)c->n_prompt / (seconds(c) - from) : 0.0;
     for (size_t i = 0; i < q->n; i++)
         if (!ern_session_truncate(q->s[i], c->depth, e)) return false;
     /* the first one warms the caches */
     if (c->n_answer && !step_all(q, answer, e)) return false;
-    from = seconds();
+    from = seconds(c);
     for (size_t i = 1; i <= c->n_answer; i++)
         if (!step_all(q, answer + i, e)) return false;
-    *decode = c->n_answer ? (double)(c->n_answer * q->n) / (seconds() - from) : 0.0;
+    *decode = c->n_answer ? (double)(c->n_answer * q->n) / (seconds(c) - from) : 0.0;
     return true;
 }
 

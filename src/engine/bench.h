@@ -11,6 +11,7 @@ typedef struct {
     size_t depth;               /* tokens in the context before */
     size_t n_rounds;
     size_t n_batch;             /* sequences that write at once, each with its own context; 0: 1 */
+    bool counts_cpu;            /* seconds of all threads together, not elapsed: on a busy machine, with one thread */
 } bench_case;
 
 /* tokens a second, all sequences together; 0: left out */
