@@ -127,10 +127,9 @@ static bool read_keys(ern_imatrix *m, const ern_gguf *g, const char *path, ern_e
     return (m->dataset = mem_strndup(dataset, strlen(dataset), e)) != NULL;
 }
 
-ern_imatrix *imatrix_read(const char *path, ern_err *e) {
+ern_imatrix *imatrix_of_gguf(const ern_gguf *g, const char *path, ern_err *e) {
     ern_imatrix *m = mem_zalloc(1, sizeof *m, "importance", e);
-    ern_gguf *g = m ? gguf_open(path, e) : NULL;
-    bool ok = g && read_keys(m, g, path, e);
+    bool ok = m && read_keys(m, g, path, e);
     const size_t tail = strlen(sums_tail);
     for (size_t i = 0; ok && i < gguf_n_tensors(g); i++) {
         const ern_view *v = gguf_tensor(g, i);
@@ -139,8 +138,14 @@ ern_imatrix *imatrix_read(const char *path, ern_err *e) {
     }
     if (ok && m->n == 0) ok = ern_fail(e, ERN_FORMAT, "%s: no tensor ends in %s: no importance in it", path, sums_tail);
     ok = ok && index_names(m, path, e);
-    gguf_close(g);
     if (!ok) { imatrix_close(m); return NULL; }
+    return m;
+}
+
+ern_imatrix *imatrix_read(const char *path, ern_err *e) {
+    ern_gguf *g = gguf_open(path, e);
+    ern_imatrix *m = g ? imatrix_of_gguf(g, path, e) : NULL;
+    gguf_close(g);
     return m;
 }
 

@@ -3,6 +3,7 @@
 #define ENGINE_IMATRIX_INT_H
 
 #include "engine/imatrix.h"
+#include "formats/gguf.h"
 #include "formats/names.h"
 
 #define IMATRIX_STAMP 65        /* SHA-256 in hexadecimal */
@@ -23,6 +24,9 @@ struct ern_imatrix {
     char *dataset;              /* owned */
     char stamp[IMATRIX_STAMP];  /* of the tokens; "" when the file does not say */
 };
+
+/* imatrix_read of a file that is open; path is for messages. */
+ern_imatrix *imatrix_of_gguf(const ern_gguf *g, const char *path, ern_err *e);
 
 /* A new entry of zeros, or NULL. */
 imatrix_entry *imatrix_add(ern_imatrix *m, const char *name, size_t n_mats, size_t n_cols, ern_err *e);
