@@ -22,7 +22,8 @@ json_t *api_error_json(const api_error *why) {
     const char *type = status == 401 ? "authentication_error" : status == 403 ? "permission_error"
                        : status == 404 ? "not_found_error" : status == 429 ? "rate_limit_error"
                        : status < 500 ? "invalid_request_error" : "server_error";
-    const char *code = why->e.code == ERN_LIMIT ? "context_length_exceeded" : status == 404 ? (strncmp(why->e.text, "model ", 6) == 0 ? "model_not_found" : "not_found")
+    const char *missing = strncmp(why->e.text, "model ", 6) == 0 ? "model_not_found" : "not_found";
+    const char *code = why->e.code == ERN_LIMIT ? "context_length_exceeded" : status == 404 ? missing
                        : status == 503 ? "server_busy" : NULL;
     return json_pack("{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", why->e.text, "type", type, "param",
                      *why->param ? why->param : NULL, "code", code);

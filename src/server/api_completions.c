@@ -22,7 +22,8 @@ struct wishes {
 
 #define AT(member) offsetof(struct wishes, member)
 static const param_spec specs[] = {
-    { "prompt", PARAM_STRING | PARAM_ARRAY, .offset = AT(prompt), .items = PARAM_STRING | PARAM_INT | PARAM_ARRAY, .is_required = true,
+    { "prompt", PARAM_STRING | PARAM_ARRAY, .offset = AT(prompt),
+      .items = PARAM_STRING | PARAM_INT | PARAM_ARRAY, .is_required = true,
       .help = "a text, texts, token ids, or arrays of them" },
     { "echo", PARAM_FLAG, .offset = AT(echoes), .help = "the prompt before each answer" },
     { "logprobs", PARAM_INT, .low = 0, .high = MAX_LOGPROBS, .offset = AT(logprobs) },

@@ -19,11 +19,13 @@ struct wishes {
 
 #define AT(member) offsetof(struct wishes, member)
 static const param_spec specs[] = {
-    { "input", PARAM_STRING | PARAM_ARRAY, .offset = AT(input), .items = PARAM_STRING | PARAM_INT | PARAM_ARRAY, .is_required = true,
+    { "input", PARAM_STRING | PARAM_ARRAY, .offset = AT(input),
+      .items = PARAM_STRING | PARAM_INT | PARAM_ARRAY, .is_required = true,
       .help = "a text, texts, token ids, or arrays of them; of any length" },
     { "model", PARAM_STRING, .offset = AT(model) },
     { "encoding_format", PARAM_STRING, .choices = "float|base64", .offset = AT(format) },
-    { "dimensions", PARAM_INT, .low = 1, .high = 1e6, .offset = AT(dimensions), .help = "the first of the numbers, scaled to length 1" },
+    { "dimensions", PARAM_INT, .low = 1, .high = 1e6, .offset = AT(dimensions),
+      .help = "the first of the numbers, scaled to length 1" },
     { "user", PARAM_STRING, .offset = AT(user) },
 };
 const param_table api_embeddings_table = { specs, PARAM_COUNT(specs), NULL };
@@ -40,7 +42,8 @@ struct rerank_wishes {
 static const param_spec rerank_specs[] = {
     { "model", PARAM_STRING, .offset = AT(model) },
     { "query", PARAM_STRING, .offset = AT(query), .is_required = true },
-    { "documents", PARAM_ARRAY, .low = 1, .high = MAX_DOCUMENTS, .offset = AT(documents), .items = PARAM_STRING | PARAM_OBJECT, .is_required = true, .help = "texts, or {\"text\"}" },
+    { "documents", PARAM_ARRAY, .low = 1, .high = MAX_DOCUMENTS, .offset = AT(documents),
+      .items = PARAM_STRING | PARAM_OBJECT, .is_required = true, .help = "texts, or {\"text\"}" },
     { "top_n", PARAM_INT, .low = 1, .high = MAX_DOCUMENTS, .offset = AT(top_n) },
     { "return_documents", PARAM_FLAG, .offset = AT(returns_documents) },
 };

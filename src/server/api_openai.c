@@ -23,8 +23,10 @@ struct wishes {
 
 #define AT(member) offsetof(struct wishes, member)
 static const param_spec specs[] = {
-    { "messages", PARAM_ARRAY, .low = 0, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT, .help = "the conversation" },
-    { "max_completion_tokens", PARAM_INT, .low = 1, .high = 1e9, .offset = AT(max_completion), .help = "longest answer, reasoning included" },
+    { "messages", PARAM_ARRAY, .low = 0, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT,
+      .help = "the conversation" },
+    { "max_completion_tokens", PARAM_INT, .low = 1, .high = 1e9, .offset = AT(max_completion),
+      .help = "longest answer, reasoning included" },
     { "logprobs", PARAM_FLAG, .offset = AT(logprobs) },
     { "top_logprobs", PARAM_INT, .low = 0, .high = ERN_MAX_LOGPROBS, .offset = AT(top_logprobs) },
     { "tools", PARAM_ARRAY, .low = 0, .high = MAX_TOOLS, .offset = AT(tools), .items = PARAM_OBJECT },
@@ -34,11 +36,13 @@ static const param_spec specs[] = {
     { "response_format", PARAM_OBJECT, .offset = AT(response_format), .help = "text, json_object or json_schema" },
     { "reasoning_effort", PARAM_STRING, .choices = "none|minimal|low|medium|high|xhigh", .offset = AT(effort),
       .help = "none: no thinking; otherwise its budget in tokens: 256, 1024, 4096, none, none" },
-    { "reasoning_max_tokens", PARAM_INT, .low = 0, .high = 1e9, .offset = AT(max_reasoning), .help = "budget of thinking in tokens" },
+    { "reasoning_max_tokens", PARAM_INT, .low = 0, .high = 1e9, .offset = AT(max_reasoning),
+      .help = "budget of thinking in tokens" },
     { "enable_thinking", PARAM_FLAG, .offset = AT(thinks) },
     { "chat_template", PARAM_STRING, .offset = AT(chat_template), .help = "Jinja text instead of the model's template" },
     { "chat_template_kwargs", PARAM_OBJECT, .offset = AT(template_vars), .help = "more variables of the template" },
-    { "prompt_token_ids", PARAM_ARRAY, .low = 1, .high = 1e7, .offset = AT(prompt_ids), .items = PARAM_INT, .help = "the prompt as ids, instead of messages" },
+    { "prompt_token_ids", PARAM_ARRAY, .low = 1, .high = 1e7, .offset = AT(prompt_ids), .items = PARAM_INT,
+      .help = "the prompt as ids, instead of messages" },
     { "prompt_cache_key", PARAM_STRING, .offset = AT(cache_key), .help = "known beginnings are found without it" },
     { "safety_identifier", PARAM_STRING, .offset = AT(safety_id) },
     { "store", PARAM_FLAG, .only = "false", .why = "chat completions are not stored; /v1/responses are" },

@@ -17,11 +17,13 @@ static const param_spec tokenize_specs[] = {
     { "model", PARAM_STRING, .offset = AT(model) },
     { "prompt", PARAM_STRING, .offset = AT(prompt), .help = "a text (or content)" },
     { "content", PARAM_STRING, .offset = AT(content) },
-    { "messages", PARAM_ARRAY, .low = 1, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT, .help = "a conversation instead: its prompt" },
+    { "messages", PARAM_ARRAY, .low = 1, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT,
+      .help = "a conversation instead: its prompt" },
     { "tools", PARAM_ARRAY, .low = 0, .high = 512, .offset = AT(tools), .items = PARAM_OBJECT },
     { "chat_template_kwargs", PARAM_OBJECT, .offset = AT(template_vars) },
     { "add_special_tokens", PARAM_FLAG, .offset = AT(adds), .help = "those that begin and end a text; true otherwise" },
-    { "parse_special", PARAM_FLAG, .offset = AT(parses), .help = "special tokens written in the text are tokens; true otherwise" },
+    { "parse_special", PARAM_FLAG, .offset = AT(parses),
+      .help = "special tokens written in the text are tokens; true otherwise" },
     { "with_pieces", PARAM_FLAG, .offset = AT(with_pieces), .help = "[{\"id\", \"piece\"}] too" },
 };
 const param_table api_tokenize_table = { tokenize_specs, PARAM_COUNT(tokenize_specs), NULL };
@@ -35,7 +37,8 @@ const param_table api_detokenize_table = { detokenize_specs, PARAM_COUNT(detoken
 
 static const param_spec template_specs[] = {
     { "model", PARAM_STRING, .offset = AT(model) },
-    { "messages", PARAM_ARRAY, .low = 1, .high = 100000, .offset = AT(messages), .items = PARAM_OBJECT, .is_required = true },
+    { "messages", PARAM_ARRAY, .low = 1, .high = 100000, .offset = AT(messages),
+      .items = PARAM_OBJECT, .is_required = true },
     { "tools", PARAM_ARRAY, .low = 0, .high = 512, .offset = AT(tools), .items = PARAM_OBJECT },
     { "chat_template", PARAM_STRING, .offset = AT(chat_template) },
     { "chat_template_kwargs", PARAM_OBJECT, .offset = AT(template_vars) },

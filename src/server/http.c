@@ -27,6 +27,7 @@
 #define MAX_PEM_BYTES ((size_t)1 << 20)
 #define WATCH_MS 100                            /* how soon a client that left is noticed */
 #define DEFAULT_WORKERS 8
+#define CLOSE_MS 500                            /* at the end, for last words */
 #define POLL_BATCH 64
 
 /* A connection as the watcher sees it; current: the request on it. All of them are in a list under the server's lock. */
@@ -846,6 +847,10 @@ void http_close(http_server *h) {
     for (size_t i = 0; i < h->n_workers; i++) pthread_join(h->workers[i], NULL);
     if (h->daemon) {
         wake_all(h);
+        for (unsigned waited = 0; http_n_open(h) && waited < CLOSE_MS; waited += 10) {      /* what they are told goes out */
+            const struct timespec pause = { 0, 10 * 1000000L };
+            nanosleep(&pause, NULL);
+        }
         MHD_stop_daemon(h->daemon);
     }
     server_give(h);

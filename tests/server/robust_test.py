@@ -168,9 +168,10 @@ def check_parallel_equals_single(h):
 
 def check_queue_full(h):
     s = h.start(h.real(), "--ctx", 2048, "--parallel", 1, "--queue", 1)
+    found = []
     try:
         for _ in range(2):
-            threading.Thread(target=lambda: s.post(CHAT, LONG), daemon=True).start()
+            threading.Thread(target=lambda: found.append(s.post(CHAT, LONG).status), daemon=True).start()
             time.sleep(0.4)
         r = s.post(CHAT, LONG)
         want(r.status, 503)
@@ -179,6 +180,8 @@ def check_queue_full(h):
         s.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         s.close()
+    until(lambda: len(found) == 2, "both are told", 5)
+    want(found, [503, 503])     # a second signal: those at work and those that wait
 
 
 def check_drain(h):
@@ -222,7 +225,7 @@ def check_second_signal(h):
     s.close(signal.SIGTERM, 0, 15)
     for t in threads:
         t.join(10)
-    want(len(found), 6)
+    want_true(len(found) == 6 and set(found) <= {200, 503} and 503 in found, found)
     want_true(time.time() - began < 10, "slow end")
 
 
