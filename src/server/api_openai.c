@@ -143,7 +143,9 @@ static void choose_thinking(const struct wishes *w, job_params *p) {
             p->think_budget = efforts[i].budget;
         }
     if (w->thinks.is_given) p->enable_thinking = w->thinks.v;
-    if (w->max_reasoning.is_given) p->think_budget = (size_t)w->max_reasoning.v;
+    if (!w->max_reasoning.is_given) return;
+    p->think_budget = (size_t)w->max_reasoning.v;
+    p->is_budget_firm = true;
 }
 
 /* ---- an answer ----------------------------------------------------------------------------------------------------- */

@@ -222,6 +222,7 @@ static bool choose_thinking(const ern_job *j, const job_params *p, bool is_insid
     const ern_tokenizer *t = j->model->eng->tokenizer;
     const int32_t end = t ? tokenizer_find(t, "</think>") : -1;
     if (!is_inside || (!j->constraint && p->think_budget == SIZE_MAX)) return true;
+    if (end < 0 && !j->constraint && !p->is_budget_firm) return true;
     if (end < 0)
         return ern_fail(e, ERN_ARG, "%s: the prompt begins with thinking, and model %s has no token \"</think>\" that ends it",
                         j->constraint ? "a constraint" : "a budget of thinking", j->model->name);

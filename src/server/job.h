@@ -66,6 +66,7 @@ typedef struct {
     const char *chat_template;          /* instead of the model's own, or NULL */
     int enable_thinking;                /* -1: as the template says by itself */
     size_t think_budget;                /* tokens; SIZE_MAX: no limit */
+    bool is_budget_firm;                /* refused where it cannot be kept; otherwise it is a wish */
     enum job_truncation truncation;
     /* how it is answered */
     ern_sampling sampling;
