@@ -58,9 +58,9 @@ static const param_table output_table = { output_specs, PARAM_COUNT(output_specs
 /* What counts for the number of tokens; the rest only for an answer. */
 static const param_spec prompt_specs[] = {
     { "model", PARAM_STRING, AT(model), .is_required = true, .help = "one of /v1/models" },
-    { "messages", PARAM_ARRAY, 1, MAX_LIST, AT(messages), .is_required = true, .help = "turns of user and assistant" },
-    { "system", PARAM_STRING | PARAM_ARRAY, AT(system), .help = "a text or blocks of text" },
-    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .help = "tools of your own: name, description, input_schema, strict" },
+    { "messages", PARAM_ARRAY, 1, MAX_LIST, AT(messages), .items = PARAM_OBJECT, .is_required = true, .help = "turns of user and assistant" },
+    { "system", PARAM_STRING | PARAM_ARRAY, AT(system), .items = PARAM_OBJECT, .help = "a text or blocks of text" },
+    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .items = PARAM_OBJECT, .help = "tools of your own: name, description, input_schema, strict" },
     { "tool_choice", PARAM_OBJECT, .of = &choice_table },
     { "thinking", PARAM_OBJECT, .of = &thinking_table },
     { "output_config", PARAM_OBJECT, .of = &output_table },
@@ -74,7 +74,7 @@ static const param_spec answer_specs[] = {
     { "temperature", PARAM_REAL, 0, 2, AT(temperature), .help = "0: the likeliest token, always" },
     { "top_p", PARAM_REAL, 0, 1, AT(top_p) },
     { "top_k", PARAM_INT, 0, 1e9, AT(top_k), .help = "0: off" },
-    { "stop_sequences", PARAM_ARRAY, 0, 64, AT(stop_sequences), .help = "texts that end the answer" },
+    { "stop_sequences", PARAM_ARRAY, 0, 64, AT(stop_sequences), .items = PARAM_STRING, .help = "texts that end the answer" },
     { "metadata", PARAM_OBJECT, .of = &metadata_table },
     { "service_tier", PARAM_STRING, .only = "\"auto\"|\"standard_only\"", .why = "there is one tier here" },
 };

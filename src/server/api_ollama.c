@@ -34,7 +34,7 @@ static const param_spec option_specs[] = {
     { "num_predict", PARAM_INT, UNTIL_FULL, 1e9, AT(num_predict),
         .help = "most tokens; -1 and -2: until the context is full" },
     { "num_ctx", PARAM_INT, 1, 1e9, AT(num_ctx), .help = "at most what the server was started with" },
-    { "stop", PARAM_STRING | PARAM_ARRAY, 0, 1000, AT(stop) },
+    { "stop", PARAM_STRING | PARAM_ARRAY, 0, 1000, AT(stop), .items = PARAM_STRING },
     { "repeat_penalty", PARAM_REAL, 0.01, 10, AT(repeat_penalty), .help = "over the whole context" },
     { "presence_penalty", PARAM_REAL, -2, 2, AT(presence_penalty) },
     { "frequency_penalty", PARAM_REAL, -2, 2, AT(frequency_penalty) },
@@ -74,8 +74,8 @@ static const param_spec shared_specs[] = {
 static const param_table shared_table = { shared_specs, PARAM_COUNT(shared_specs), NULL };
 
 static const param_spec chat_specs[] = {
-    { "messages", PARAM_ARRAY, 0, MAX_LIST, AT(messages), .help = "none: the model is opened" },
-    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools) },
+    { "messages", PARAM_ARRAY, 0, MAX_LIST, AT(messages), .items = PARAM_OBJECT, .help = "none: the model is opened" },
+    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .items = PARAM_OBJECT },
 };
 const param_table ollama_chat_table = { chat_specs, PARAM_COUNT(chat_specs), &shared_table };
 
@@ -293,6 +293,18 @@ static json_t *messages_of(const struct wishes *w, ern_err *e) {
     return out;
 }
 
+static bool check_tools(const json_t *tools, ern_err *e) {
+    size_t i;
+    json_t *tool;
+    json_array_foreach(tools, i, tool) {
+        const char *type = json_string_value(json_object_get(tool, "type"));
+        const json_t *name = json_object_get(json_object_get(tool, "function"), "name");
+        if ((type && strcmp(type, "function") != 0) || !json_string_length(name))
+            return ern_fail(e, ERN_ARG, "tools[%zu]: {\"type\": \"function\", \"function\": {\"name\", ...}} wanted", i);
+    }
+    return true;
+}
+
 static bool choose_format(const struct wishes *w, job_params *p, pieces *x, ern_err *e) {
     const char *name = json_string_value(w->format);
     if (!w->format || (name && !*name)) return true;
@@ -343,7 +355,7 @@ static bool choose_sampling(const struct wishes *w, job_params *p, pieces *x, er
 }
 
 static bool fill(const struct wishes *w, job_params *p, pieces *x, ern_err *e) {
-    if (!choose_format(w, p, x, e) || !choose_thinking(w->think, p, e) || !choose_sampling(w, p, x, e)) return false;
+    if (!check_tools(w->tools, e) || !choose_format(w, p, x, e) || !choose_thinking(w->think, p, e) || !choose_sampling(w, p, x, e)) return false;
     p->tools = w->tools;
     if (w->is_raw.v) {
         if (w->system) return ern_fail(e, ERN_ARG, "system: a raw prompt has no place for it");

@@ -217,7 +217,7 @@ struct embed_wishes {
 static const param_table no_options = { NULL, 0, NULL };
 static const param_spec embed_specs[] = {
     { "model", PARAM_STRING, 1, 4096, AT(model), .is_required = true },
-    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .help = "texts of any length" },
+    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .items = PARAM_STRING, .help = "texts of any length" },
     { "truncate", PARAM_FLAG, AT(truncates), .help = "nothing is cut either way: long texts are averaged over windows" },
     { "dimensions", PARAM_INT, 1, 1e6, AT(dimensions), .help = "the first numbers, scaled to length 1" },
     { "options", PARAM_OBJECT, .of = &no_options },

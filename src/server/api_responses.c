@@ -46,7 +46,7 @@ static const param_table stream_table = { stream_specs, PARAM_COUNT(stream_specs
 
 static const param_spec specs[] = {
     { "model", PARAM_STRING, AT(model), .help = "which model; the first that is served otherwise" },
-    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .is_required = true,
+    { "input", PARAM_STRING | PARAM_ARRAY, AT(input), .items = PARAM_OBJECT, .is_required = true,
         .help = "a text, or items: message, function_call, "
       "function_call_output, reasoning" },
     { "instructions", PARAM_STRING, AT(instructions), .help = "of the system; not taken over from earlier responses" },
@@ -59,9 +59,9 @@ static const param_spec specs[] = {
     { "temperature", PARAM_REAL, 0, 2, AT(temperature) },
     { "top_p", PARAM_REAL, 0, 1, AT(top_p) },
     { "top_logprobs", PARAM_INT, 0, ERN_MAX_LOGPROBS, AT(top_logprobs) },
-    { "include", PARAM_ARRAY, 0, 16, AT(include), .help = WITH_LOGPROBS },
+    { "include", PARAM_ARRAY, 0, 16, AT(include), .items = PARAM_STRING, .help = WITH_LOGPROBS },
     { "metadata", PARAM_OBJECT, AT(metadata), .help = "up to 16 texts, given back" },
-    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .help = "of type function" },
+    { "tools", PARAM_ARRAY, 0, MAX_LIST, AT(tools), .items = PARAM_OBJECT, .help = "of type function" },
     { "tool_choice", PARAM_STRING | PARAM_OBJECT, AT(tool_choice),
         .help = "none, auto, required, or {type: function, name}" },
     { "parallel_tool_calls", PARAM_FLAG, AT(is_parallel) },

@@ -177,7 +177,8 @@ def check_errors(h):
     for body, text in [(b"{", "line"), (b"", "empty"), ({"messages": HI}, "model"), ({"model": "smol", "messages": HI, "what": 1}, "what"),
                        ({"model": "smol", "messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "images"),
                        ({"model": "smol", "messages": [{"role": "robot", "content": "x"}]}, "robot"),
-                       ({"model": "smol", "messages": HI, "top_logprobs": 2}, "logprobs"),
+                       ({"model": "smol", "messages": HI, "top_logprobs": 2}, "logprobs"), ({"model": "smol", "messages": HI, "tools": [{"type": "function"}]}, "tools[0]"),
+                       ({"model": "smol", "messages": HI, "tools": [1]}, "tools"),
                        ({"model": "smol", "messages": [{"role": "user", "content": "word " * 4000}]}, "2048")]:
         r = s.post("/api/chat", body)
         want_true(r.status == 400 and text in r.json()["error"], f"{text}: {r.status} {r.body[:200]}")
