@@ -86,6 +86,9 @@ bool bench_run(ern_engine *eng, const char *kv_type, const bench_case *c, ern_pr
     bool ok = false;
     if (c->n_rounds == 0 || c->n_rounds > MAX_ROUNDS)
         return ern_fail(e, ERN_ARG, "bench: %zu rounds, 1 to %d wanted", c->n_rounds, MAX_ROUNDS);
+    if (c->depth > ern_engine_max_context(eng) || n > ern_engine_max_context(eng))
+        return ern_fail(e, ERN_LIMIT, "bench: depth %zu, prompt %zu and answer %zu do not fit in the model's context of %zu", c->depth,
+                        c->n_prompt, c->n_answer, ern_engine_max_context(eng));
     int32_t *ids = mem_zalloc(n, sizeof *ids, "bench", e);
     double *speeds = ids ? mem_zalloc(2 * c->n_rounds, sizeof *speeds, "bench", e) : NULL;
     uint64_t state = 1;
