@@ -25,7 +25,7 @@ int cli_fail(const ern_err *e) {
 int cli_finish(int status) {
     ern_err e = { 0 };
     if (fflush(stdout) == 0 && !ferror(stdout)) return status;
-    if (errno == EPIPE) return status;
+    if (errno == EPIPE || cli_interrupted()) return status;     /* ctrl-C cut a write short: that is no failure */
     ern_fail(&e, ERN_IO, _("standard output: %s"), strerror(errno));
     return cli_fail(&e);
 }
@@ -178,4 +178,9 @@ void cli_catch_interrupt(void) {
 }
 
 bool cli_interrupted(void) { return interrupted != 0; }
-void cli_clear_interrupt(void) { interrupted = 0; }
+
+/* A write that the signal cut short leaves an error on the stream, which is none of the disk's. */
+void cli_clear_interrupt(void) {
+    interrupted = 0;
+    clearerr(stdout);
+}

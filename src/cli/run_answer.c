@@ -58,7 +58,8 @@ static bool on_token(void *ctx, const ern_token_event *ev) {
     if (ev->id >= 0) ok = add_id(&a->ids, ev->id, &a->error);
     if (ok && ev->id >= 0 && a->logprobs) ok = add_logprobs(a, ev);
     if (ok && a->job->is_json) ok = buf_add(&a->text, ev->text, ev->n_bytes, &a->error);
-    else if (ok && ev->n_bytes && (fwrite(ev->text, 1, ev->n_bytes, stdout) != ev->n_bytes || fflush(stdout) != 0))
+    else if (ok && ev->n_bytes && (fwrite(ev->text, 1, ev->n_bytes, stdout) != ev->n_bytes || fflush(stdout) != 0) &&
+             !cli_interrupted())
         ok = ern_fail(&a->error, ERN_IO, _("standard output: %s"), strerror(errno));
     if (!ok) a->has_failed = true;
     return ok && !cli_interrupted();

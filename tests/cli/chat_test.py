@@ -50,6 +50,10 @@ class Terminal:
             if m := re.search(pattern, clean):
                 self.text = clean[m.end():]
                 self.seen += clean[:m.end()]
+                if pattern.endswith(">>> $"):       # the editor may draw a prompt twice, and reads keys when it is done
+                    while self.pump(0.1):
+                        pass
+                    self.text = ""
                 return clean[:m.end()]
             if time.monotonic() > until or (not self.pump(0.2) and self.p.poll() is not None and not self.pump(0)):
                 raise Failure(f"never came: {pattern!r}; there was {self.seen[-500:]!r} and {clean[-1000:]!r}")
@@ -58,9 +62,9 @@ class Terminal:
         os.write(self.master, line.encode())
 
     def ask(self, line):
-        """Type a line; what stands between its echo and the next prompt."""
+        """Type a line; its echo and what stands before the next prompt."""
         self.type(line + "\n")
-        return self.wait(r">>> $")
+        return self.wait(r"\n[\s\S]*>>> $")
 
     def end(self, seconds=20):
         until = time.monotonic() + seconds
