@@ -137,7 +137,7 @@ def check_reasoning(h):
     try:
         c = client(h, s)
         events = list(create(c, input=HI, stream=True, reasoning={"effort": "high"}))
-        want(s.post("/v1/responses", PLAIN | {"input": HI, "reasoning": {"effort": "low"}}).status, 400, "a bound that this vocabulary cannot keep")
+        want(s.post("/v1/responses", PLAIN | {"input": HI, "reasoning": {"effort": "low"}}).status, 200, "an effort is a wish where no token ends thinking")
         kinds = [e.type.removeprefix("response.") for e in events]
         want([k for i, k in enumerate(kinds) if i == 0 or k != kinds[i - 1]],
              ["created", "in_progress", "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.done", "content_part.done",
