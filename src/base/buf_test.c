@@ -62,6 +62,7 @@ static void products_do_not_wrap(void **state) {
     assert_non_null(none);
     free(none);
     char *copy = mem_strndup("hello", 4, &e);
+    assert_non_null(copy);
     assert_string_equal(copy, "hell");
     free(copy);
 }

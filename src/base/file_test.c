@@ -29,6 +29,7 @@ static void writes_maps_and_reads(void **state) {
     ern_buf b = { 0 };
     char *path = file_join(folder, "a", &e);
     assert_non_null(path);
+    assert_non_null(path);
     assert_true(file_write(path, "hello", 5, &e));
     assert_true(file_map(&m, path, &e));
     assert_int_equal(m.size_bytes, 5);
@@ -56,6 +57,7 @@ static void says_what_is_wrong(void **state) {
     ern_map m;
     ern_writer w;
     char *path = file_join(folder, "no/such/file", &e), *pipe_path = file_join(folder, "pipe", &e);
+    assert_true(path && pipe_path);
     assert_false(file_map(&m, path, &e));
     assert_int_equal(e.code, ERN_NOTFOUND);
     assert_non_null(strstr(e.text, path));
@@ -78,6 +80,7 @@ static void a_writer_leaves_all_or_nothing(void **state) {
     ern_writer w;
     ern_buf b = { 0 };
     char *path = file_join(folder, "b", NULL);
+    assert_non_null(path);
     assert_true(file_write(path, "old", 3, NULL));
     assert_true(writer_open(&w, path, NULL) && writer_add(&w, "new text", 8, NULL));
     writer_deinit(&w);
@@ -115,6 +118,7 @@ static void *write_many(void *arg) {
     char text[4096];
     memset(text, *(const char *)arg, sizeof text);
     char *path = file_join(folder, "c", NULL);
+    assert_non_null(path);
     bool ok = path != NULL;
     for (int i = 0; ok && i < 10; i++) ok = file_write(path, text, sizeof text, NULL);
     free(path);
@@ -127,6 +131,7 @@ static void writers_do_not_meet(void **state) {
     static const char letters[N_WRITERS] = { 'a', 'b', 'c', 'd' };
     ern_buf b = { 0 };
     char *path = file_join(folder, "c", NULL);
+    assert_non_null(path);
     for (size_t i = 0; i < N_WRITERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)(uintptr_t)&letters[i]), 0);
     for (size_t i = 0; i < N_WRITERS; i++) {
@@ -147,6 +152,7 @@ static void large_files_are_read_whole(void **state) {
     (void)state;
     const size_t n = 300001;
     char *path = file_join(folder, "d", NULL), *text = malloc(n);
+    assert_true(path && text);
     ern_buf b = { 0 };
     for (size_t i = 0; i < n; i++) text[i] = (char)(i * 7 + i / 251);
     assert_true(file_write(path, text, n, NULL) && file_read(&b, path, n, NULL));

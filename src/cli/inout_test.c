@@ -68,6 +68,7 @@ static void values(void **state) {
     assert_int_equal(json_integer_value(json_array_get(v, 2)), 2147483647);
     json_decref(v);
     v = cli_text_json("a\xFF\xE4\xB8", 4);
+    assert_non_null(v);
     assert_string_equal(json_string_value(v), "a\xEF\xBF\xBD\xEF\xBF\xBD");
     json_decref(v);
     const ern_err e = { .code = ERN_FORMAT, .line = 3, .column = 4, .text = "bad" };

@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             const float *mean = imatrix_mean(m, t->name, x, t->n_cols);
             for (size_t k = 0; mean && k < t->n_cols; k++) sum = mean[k];
         }
+    (void)sum;
     imatrix_close(m);
     gguf_close(g);
     return 0;

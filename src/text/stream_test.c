@@ -64,6 +64,7 @@ static void check_moments(const ern_tokenizer *t, const json_t *row) {
         const json_t *want = json_array_get(after, n - 1);
         ern_buf text = { 0 };
         ern_stream *s = stream_open(t, NULL, 0, NULL);
+        assert_non_null(s);
         for (size_t i = 0; i < n; i++)
             assert_true(stream_feed(s, (int32_t)json_integer_value(json_array_get(ids, i)), &text, NULL, NULL));
         assert_true(stream_finish(s, &text, NULL));
@@ -193,6 +194,7 @@ static void test_refusals(void **state) {
     assert_null(stream_open(t, empty, 1000, &e));
     assert_int_equal(e.code, ERN_LIMIT);
     ern_stream *s = stream_open(t, NULL, 0, &e);
+    assert_non_null(s);
     assert_false(stream_feed(s, N_PIECES, &text, NULL, &e));
     assert_int_equal(e.code, ERN_ARG);
     assert_non_null(strstr(e.text, "13"));

@@ -100,6 +100,7 @@ static void run(const shape *s, const attention_job *all, size_t pos, size_t n, 
                                .scratch = take(attention_scratch_bytes(s->d, s->heads, s->kv_heads, n, s->n_keys, 1)) };
     ern_pool *pool = pool_open(1, NULL);        /* the model has one set of tiles */
     assert_non_null(pool);
+    assert_non_null(pool);
     attention_run(&k, pool, &c, &j, 1);
     pool_close(pool);
     free(c.scratch);

@@ -97,6 +97,7 @@ static ern_matrix packed(enum ern_dtype t, size_t R, size_t C, uint8_t **rows) {
     const ern_dtype_info *info = dtype_info(t);
     ern_kernels k;
     ern_pool *pool = pool_open(1, NULL);
+    assert_non_null(pool);
     const size_t bytes = R * (C / info->block_n * info->block_bytes);
     kernels_init(&k, ~0u);
     *rows = mem(bytes);
